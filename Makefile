@@ -1,0 +1,43 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` tells the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV_BIN := .venv/bin
+DEMO_DATA ?= .muster/demo
+WORKERS ?= 2
+
+.PHONY: help demo test check format bench lock runtime dev chromium
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: runtime ## a virtual rack of 20 phones, backend, agent and console; EXIT=1 ends with the run's result
+	@$(VENV_BIN)/muster demo --data $(DEMO_DATA) $(if $(EXIT),--exit) $(DEMO_ARGS)
+
+test: check chromium ## everything: style, types, layers, then all tests, browser included
+	$(VENV_BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
+	$(VENV_BIN)/ruff check .
+	$(VENV_BIN)/ruff format --check .
+	$(VENV_BIN)/mypy
+	$(VENV_BIN)/lint-imports
+
+format: dev ## let ruff rewrite what it can
+	$(VENV_BIN)/ruff check --fix .
+	$(VENV_BIN)/ruff format .
+
+bench: dev ## performance claims, as ratios side by side in one run
+	$(VENV_BIN)/python -m benchmarks $(BENCH)
+
+lock: dev ## pin the requirements anew (needs uv in PATH)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --extra build pyproject.toml -o requirements/runtime.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --upgrade --extra build --extra dev pyproject.toml -o requirements/dev.txt
+
+runtime:
+	@$(PYTHON) scripts/environment.py runtime
+
+dev:
+	@$(PYTHON) scripts/environment.py dev
+
+chromium:
+	@scripts/chromium.sh

@@ -1,0 +1,220 @@
+"""What the parts of the agent need from one another and from outside, as narrow protocols.
+
+Only the composition (`agent/main.py`) and the adapters (`agent/rack.py`) know adb, the vendor tool and the HTTP client.
+Everything else sees what is here, so that the whole agent can run against in-memory parts under a virtual clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from muster.domain.device import AttachState
+from muster.domain.failure import FailureReason
+from muster.domain.task import StepState, TaskState
+from muster.recipe.model import Recipe
+
+# ---- phones ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ShellOutput:
+    """A command that ended on the phone. `truncated`: output beyond `COMMAND_OUTPUT_BYTES_MAX` was thrown away."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    truncated: bool = False
+
+
+class PhoneError(Exception):
+    """The pipe to the phone broke, or it refused: the command's fate is unknown. Not raised for an exit status ≠ 0."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Phone(Protocol):
+    """One attached phone. Every call is ended by cancelling its await, which leaves nothing behind on this PC."""
+
+    @property
+    def device_id(self) -> str:
+        """The phone for ever (R6.1)."""
+        ...
+
+    @property
+    def runtime_handle(self) -> str:
+        """Where it is attached now (R6.2)."""
+        ...
+
+    async def shell(self, command: str) -> ShellOutput:
+        """Runs `command` in the phone's shell. Raises PhoneError."""
+        ...
+
+    async def screenshot(self) -> bytes:
+        """A whole PNG or JPEG as the phone or the vendor tool gave it; not yet verified. Raises PhoneError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStatus:
+    """What the node knows of one phone. `last_seen` is monotonic seconds of the last sign of it, None if never."""
+
+    device_id: str
+    runtime_handle: str
+    state: AttachState
+    last_seen: float | None
+    model: str | None = None
+    battery: int | None = None
+    temperature: float | None = None
+    last_error_message: str | None = None
+
+
+class Phones(Protocol):
+    """Who is there, joined from adb and the vendor tool (`agent/devices.py`)."""
+
+    def find(self, device_id: str) -> Phone | None:
+        """The phone if it is attached in a state in which it takes commands (`device`), else None."""
+        ...
+
+    def status(self, device_id: str) -> DeviceStatus | None:
+        """What is known of it, whatever its state; None when this node has never seen it."""
+        ...
+
+    def all(self) -> Sequence[DeviceStatus]:
+        """Every phone this node knows, in a stable order."""
+        ...
+
+
+# ---- tasks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """A run as this node executes it: the pinned recipe and the run's own values."""
+
+    run_id: str
+    workflow_id: str
+    recipe: Recipe
+    video_id: str | None
+    params: Mapping[str, str]
+    timeout_overrides_ms: Mapping[str, int]
+    global_timeout_ms: int
+    max_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One device's part of a run."""
+
+    task_id: str
+    device_id: str
+    attempt: int
+    run: RunPlan
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """A picture that the store has confirmed (fields of `contracts.events.ArtifactRef`)."""
+
+    step_id: str
+    storage_path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutcome:
+    """How a task ended. `runtime_handle` is where the phone was attached when the task began."""
+
+    status: TaskState
+    failure_reason: FailureReason | None = None
+    error_message: str | None = None
+    failed_steps: tuple[str, ...] = ()
+    runtime_handle: str | None = None
+    artifact: StoredArtifact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepProgress:
+    """A step began, ended or was skipped: becomes a `task_progress` event."""
+
+    step_id: str
+    phase: str
+    status: StepState
+    step_index: int
+    steps_total: int
+    try_number: int = 1
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    duration_ms: int | None = None
+    exit_code: int | None = None
+    failure_reason: FailureReason | None = None
+    error_message: str | None = None
+    log_snippet: str | None = None
+
+
+class Executor(Protocol):
+    """Runs one task from preflight to its outcome. Never raises for what a phone, the vendor tool or a recipe does."""
+
+    async def execute(self, task: Task, report: "Reporter") -> TaskOutcome:
+        """Cancelling the await ends the task's work on this PC at once and runs its teardown."""
+        ...
+
+
+class Reporter(Protocol):
+    """Where the executor tells what happens, bound to one task; durable before it returns."""
+
+    async def started(self, runtime_handle: str) -> None:
+        """The task has its slot and its phone: `queued → running`, fact `task_started`."""
+        ...
+
+    async def progress(self, step: StepProgress) -> None:
+        """Telemetry `task_progress`."""
+        ...
+
+
+# ---- artifacts -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SpooledArtifact:
+    """A picture safe on this node's disk, with its hash, before any upload begins."""
+
+    task_id: str
+    run_id: str
+    device_id: str
+    attempt: int
+    step_id: str
+    taken_at_ms: int
+    path: Path
+    sha256: str
+    size: int
+
+
+class UploadError(Exception):
+    """The store could not be reached or refused; the picture stays in the spool and is sent again later."""
+
+
+class Spool(Protocol):
+    """Pictures on their way. One leaves the spool only when the store has confirmed it."""
+
+    async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
+        """Writes and syncs the picture, and records it, before it returns."""
+        ...
+
+    async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:
+        """Uploads one picture now. Raises UploadError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutorSettings:
+    """What the node's own settings say about execution."""
+
+    node_id: str
+    upload_timeout_ms: int
+    preflight_timeout_ms: int
+    allow_raw_shell: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The command line: one file per noun; it talks HTTP like everybody else."""

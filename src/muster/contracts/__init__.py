@@ -1,0 +1,1 @@
+"""What crosses a process boundary: HTTP bodies, callback events, commands to nodes."""

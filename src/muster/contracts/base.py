@@ -1,0 +1,39 @@
+"""Shared field types of all messages."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from muster.domain import ids, limits
+
+
+class Message(BaseModel):
+    """Immutable. Unknown fields from a newer peer are ignored, so that nodes and backend can be upgraded apart."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Body(BaseModel):
+    """What a person or a program asks for. Unknown fields are errors: a misspelt option must not be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def _clip(limit: int) -> BeforeValidator:
+    def clip(value: Any) -> Any:
+        return value[: limit - 1] + "…" if isinstance(value, str) and len(value) > limit else value
+
+    return BeforeValidator(clip)
+
+
+NodeIdField = Annotated[str, Field(pattern=ids.NODE_ID_PATTERN)]
+DeviceIdField = Annotated[str, Field(pattern=ids.DEVICE_ID_PATTERN)]
+RuntimeHandleField = Annotated[str, Field(min_length=1, max_length=256)]
+UuidField = Annotated[str, Field(pattern=ids.UUID_PATTERN)]
+WorkflowIdField = Annotated[str, Field(pattern=ids.WORKFLOW_ID_PATTERN)]
+StepIdField = Annotated[str, Field(pattern=ids.STEP_ID_PATTERN)]
+EpochMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
+Sha256Field = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# Clipped, not refused: a long message from a phone must never cost a fact.
+ErrorMessage = Annotated[str, _clip(limits.ERROR_MESSAGE_CHARS_MAX)]
+LogSnippet = Annotated[str, _clip(limits.LOG_SNIPPET_CHARS_MAX)]

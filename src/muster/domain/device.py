@@ -1,0 +1,19 @@
+"""What can be said of a phone: where it is attached, and whether it counts as Online (R8.1: there is nothing else)."""
+
+from enum import StrEnum
+
+from muster.domain.limits import ONLINE_WINDOW_SEC
+
+
+class AttachState(StrEnum):
+    """A phone as its node sees it. The console shows Online or Offline only; this is the cause behind it."""
+
+    DEVICE = "device"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    MISSING = "missing"
+
+
+def is_online(last_seen_ms: int | None, now_ms: int, window_sec: int = ONLINE_WINDOW_SEC) -> bool:
+    """R8.1. Both times are epoch ms of the *backend's* clock (R8.6); a phone never seen is Offline."""
+    return last_seen_ms is not None and now_ms - last_seen_ms <= window_sec * 1000

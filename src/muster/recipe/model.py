@@ -1,0 +1,160 @@
+"""A recipe as data (spec/02). Field names are the document's own; every limit is in `domain/limits.py`.
+
+Adding a step kind: one model here with its `kind`, one file under `agent/executor/steps/`, one row in docs.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from muster.domain import ids, limits
+
+StepTimeoutMs = Annotated[int, Field(ge=limits.STEP_TIMEOUT_MS_MIN, le=limits.STEP_TIMEOUT_MS_MAX, strict=True)]
+TaskTimeoutMs = Annotated[int, Field(ge=limits.TASK_TIMEOUT_MS_MIN, le=limits.TASK_TIMEOUT_MS_MAX, strict=True)]
+ParamKey = Annotated[str, Field(pattern=ids.PARAM_KEY_PATTERN)]
+ParamValue = Annotated[str, Field(max_length=limits.PARAM_CHARS_MAX)]
+Params = Annotated[dict[ParamKey, ParamValue], Field(max_length=limits.PARAM_COUNT_MAX)]
+Phase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,63}$")]
+StepIdField = Annotated[str, Field(pattern=ids.STEP_ID_PATTERN)]
+
+
+class Frozen(BaseModel):
+    """Immutable, and an unknown field is an error: a misspelt `timeoutMS` must not be ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class OnFailure(StrEnum):
+    """What a failed step does to its device's workflow."""
+
+    STOP = "stop"
+    CONTINUE = "continue"
+    RETRY = "retry"
+
+
+class StepOutcomeIs(StrEnum):
+    """What a `when` may ask of an earlier step."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class WhenStep(Frozen):
+    """`{"step": "login", "is": "failed"}`."""
+
+    step: StepIdField
+    is_: StepOutcomeIs = Field(alias="is")
+
+
+class WhenDevice(Frozen):
+    """`{"device": "sdk", "atLeast": 29}` or `{"device": "model", "matches": "SM-.*"}`."""
+
+    device: Literal["sdk", "model", "device_id", "manufacturer"]
+    at_least: int | None = Field(default=None, alias="atLeast", strict=True)
+    matches: str | None = Field(default=None, max_length=256)
+    equals: str | None = Field(default=None, max_length=256)
+
+
+class WhenAll(Frozen):
+    """Every one of them holds."""
+
+    all: Annotated[list["When"], Field(min_length=1, max_length=20)]
+
+
+class WhenAny(Frozen):
+    """At least one of them holds."""
+
+    any: Annotated[list["When"], Field(min_length=1, max_length=20)]
+
+
+class WhenNot(Frozen):
+    """It does not hold."""
+
+    not_: "When" = Field(alias="not")
+
+
+When = WhenStep | WhenDevice | WhenAll | WhenAny | WhenNot
+
+
+class StepBase(Frozen):
+    """What every kind of step has."""
+
+    id: StepIdField
+    phase: Phase = "LOGIN_FLOW"
+    name: str | None = Field(default=None, max_length=200)
+    timeout_ms: StepTimeoutMs | None = Field(default=None, alias="timeoutMs")
+    on_failure: OnFailure | None = Field(default=None, alias="onFailure")
+    retry_count: int = Field(default=0, ge=0, le=limits.RETRY_COUNT_MAX, alias="retryCount", strict=True)
+    idempotent: bool | None = Field(default=None, strict=True)
+    probability: float = Field(default=1.0, ge=0.0, le=1.0)
+    when: When | None = None
+    params: Params = Field(default_factory=dict)
+
+
+class AdbStep(StepBase):
+    """A command in the phone's shell; exit status ≠ 0 is a failure."""
+
+    kind: Literal["adb"]
+    command: str = Field(min_length=1, max_length=limits.COMMAND_CHARS_MAX)
+
+
+class ScreenshotStep(StepBase):
+    """A picture of the phone: by the vendor tool where it is up, else `screencap`."""
+
+    kind: Literal["screenshot"]
+
+
+class UploadStep(StepBase):
+    """The artifact of step `source` to the object store."""
+
+    kind: Literal["upload"]
+    source: StepIdField
+
+
+class OutputExpectation(Frozen):
+    """Exactly one of the three; the text compared is the step's stdout without trailing white space."""
+
+    equals: str | None = Field(default=None, max_length=4096)
+    contains: str | None = Field(default=None, max_length=4096)
+    matches: str | None = Field(default=None, max_length=256)
+
+
+class Assertion(Frozen):
+    """`{"step": "id", "output": {…}}` or `{"step": "id", "exitCode": 0}`."""
+
+    step: StepIdField
+    output: OutputExpectation | None = None
+    exit_code: int | None = Field(default=None, alias="exitCode", strict=True)
+
+
+class AssertStep(StepBase):
+    """Fails unless an earlier step's output or exit status is as expected."""
+
+    kind: Literal["assert"]
+    expect: Assertion = Field(alias="assert")
+
+
+Step = Annotated[AdbStep | ScreenshotStep | UploadStep | AssertStep, Field(discriminator="kind")]
+STEP_KINDS: tuple[str, ...] = ("adb", "screenshot", "upload", "assert")
+
+
+class Recipe(Frozen):
+    """A whole workflow. `version` is given by the store when it is saved; a document may leave it out."""
+
+    workflow_id: str = Field(pattern=ids.WORKFLOW_ID_PATTERN)
+    version: int = Field(default=1, ge=1, strict=True)
+    name: str = Field(default="", max_length=200)
+    description: str = Field(default="", max_length=2000)
+    default_step_timeout_ms: StepTimeoutMs = Field(default=limits.STEP_TIMEOUT_MS_DEFAULT, alias="defaultStepTimeoutMs")
+    default_on_failure: Literal[OnFailure.STOP, OnFailure.CONTINUE] = Field(
+        default=OnFailure.STOP, alias="defaultOnFailure"
+    )
+    global_timeout_ms: TaskTimeoutMs = Field(default=limits.TASK_TIMEOUT_MS_DEFAULT, alias="globalTimeoutMs")
+    params: Params = Field(default_factory=dict)
+    steps: Annotated[list[Step], Field(min_length=1, max_length=limits.RECIPE_STEPS_MAX)]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document, as stored and as sent to nodes."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)

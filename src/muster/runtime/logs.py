@@ -1,0 +1,62 @@
+"""Log lines that always carry run, node and device where they apply (R7.1).
+
+Text:  `2026-11-22T03:00:00.123Z info  [run_id=… node_id=PC-01 device_id=ABC123] Task started  attempt=1`
+JSON:  the same keys, one object a line.
+
+Use: `log = get_logger(); log.info("Task started", run_id=…, device_id=…)`. `bind_context(run_id=…)` sets the keys
+for everything logged in the current asyncio task and those it starts.
+"""
+
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import structlog
+
+CONTEXT_KEYS = ("run_id", "node_id", "device_id")
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def configure_logs(*, json_lines: bool = False, level: str = "info", stream: TextIO | None = None) -> None:
+    """Sends log lines to `stream` (stderr). Stdout belongs to a command's answer."""
+    renderer = structlog.processors.JSONRenderer(ensure_ascii=False) if json_lines else _render_text
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger() -> structlog.typing.FilteringBoundLogger:
+    """The logger; what it prints is set by `configure_logs`."""
+    logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+    return logger
+
+
+@contextmanager
+def bind_context(**keys: str) -> Iterator[None]:
+    """Adds `run_id`, `node_id`, `device_id`, … to every line logged inside."""
+    with structlog.contextvars.bound_contextvars(**keys):
+        yield
+
+
+def _render_text(_logger: object, _name: str, event: MutableMapping[str, Any]) -> str:
+    timestamp, level = event.pop("timestamp"), event.pop("level")
+    message, trace = event.pop("event"), event.pop("exception", None)
+    context = " ".join(f"{key}={event.pop(key)}" for key in CONTEXT_KEYS if key in event)
+    rest = " ".join(f"{key}={_one_line(value)}" for key, value in event.items())
+    line = f"{timestamp} {level:<7} {f'[{context}] ' if context else ''}{_one_line(message)}"
+    return line + (f"  {rest}" if rest else "") + (f"\n{trace}" if trace else "")
+
+
+def _one_line(value: object) -> str:
+    """A phone's output must not be able to forge a log line of its own."""
+    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

@@ -1,0 +1,39 @@
+"""Background tasks with a name, an owner and an end."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any
+
+
+class Background:
+    """Owns a set of named tasks. `async with` it: leaving cancels what still runs and waits for it.
+
+    A task that dies of an exception is a bug: the exception is raised where the owner waits (`async with` ends),
+    never swallowed, because the underlying TaskGroup cancels its siblings and re-raises.
+    """
+
+    def __init__(self) -> None:
+        self._group = asyncio.TaskGroup()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> "Background":
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await self._group.__aexit__(kind, error, trace)
+
+    def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Runs `work` until it ends or the owner does."""
+        task = self._group.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def __len__(self) -> int:
+        return len(self._tasks)

@@ -1,0 +1,1 @@
+"""SQL and objects. Every write of a state is one conditional UPDATE."""
