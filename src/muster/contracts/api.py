@@ -58,7 +58,7 @@ class CreateRun(Body):
     """`POST /api/runs`. A time limit may name a step id, a phase or a kind; the most specific wins."""
 
     workflow_id: WorkflowIdField
-    version: int | None = Field(default=None, ge=1, strict=True)
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, strict=True)
     trigger: RunTrigger = RunTrigger.API
     scope: Literal["ALL"] = "ALL"
     video_id: str | None = Field(default=None, alias="youtubeVideoId", pattern=ids.VIDEO_ID_PATTERN)
@@ -80,6 +80,8 @@ class RunCreated(Message):
     version: int
     status: RunState
     created_at: EpochMs
+    # What of the target matched nothing (`target.device_ids[3]`): the run goes on without it, and says so.
+    warnings: list[FieldError] = Field(default_factory=list)
 
 
 class TaskCounts(Message):

@@ -33,6 +33,11 @@ UuidField = Annotated[str, Field(pattern=ids.UUID_PATTERN)]
 WorkflowIdField = Annotated[str, Field(pattern=ids.WORKFLOW_ID_PATTERN)]
 StepIdField = Annotated[str, Field(pattern=ids.STEP_ID_PATTERN)]
 EpochMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
+# Every number has a size that a database's column has too: an integer beyond 64 bits would end a transaction.
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Ordinal = Annotated[int, Field(ge=1, le=2**31 - 1)]
+DurationMs = Annotated[int, Field(ge=0, le=2**53)]
+ExitCode = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 Sha256Field = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 # Clipped, not refused: a long message from a phone must never cost a fact.
 ErrorMessage = Annotated[str, _clip(limits.ERROR_MESSAGE_CHARS_MAX)]

@@ -10,12 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from muster.contracts.base import (
+    Count,
     DeviceIdField,
+    DurationMs,
     EpochMs,
     ErrorMessage,
+    ExitCode,
     LogSnippet,
     Message,
     NodeIdField,
+    Ordinal,
     RuntimeHandleField,
     Sha256Field,
     StepIdField,
@@ -57,25 +61,25 @@ class DeviceReport(Message):
     device_id: DeviceIdField
     runtime_handle: RuntimeHandleField
     state: AttachState
-    age_ms: int | None = Field(default=None, ge=0)
+    age_ms: DurationMs | None = None
     model: str | None = Field(default=None, max_length=128)
     battery: int | None = Field(default=None, ge=0, le=100)
-    temperature: float | None = None
+    temperature: float | None = Field(default=None, allow_inf_nan=False)
     last_error_message: ErrorMessage | None = None
 
 
 class NodeHeartbeat(Payload):
     """Every 10 s, and at once when a phone comes or goes."""
 
-    connected_devices_count: int = Field(ge=0)
-    running_devices_count: int = Field(ge=0)
-    queue_devices_count: int = Field(ge=0)
+    connected_devices_count: Count
+    running_devices_count: Count
+    queue_devices_count: Count
     vendor_ws_ok: bool
     last_vendor_ws_ok_at: EpochMs | None = None
     agent_version: str = Field(max_length=64)
-    outbox_depth: int = Field(ge=0)
+    outbox_depth: Count
     degraded: bool = False
-    max_concurrency: int = Field(default=limits.CONCURRENCY_PER_NODE_DEFAULT, ge=1)
+    max_concurrency: Ordinal = limits.CONCURRENCY_PER_NODE_DEFAULT
     devices: list[DeviceReport] = Field(max_length=limits.DEVICES_PER_NODE_MAX)
 
 
@@ -83,8 +87,8 @@ class RunStarted(Payload):
     """Advisory: this node has taken up its part of the run."""
 
     run_id: UuidField
-    target_devices_count: int = Field(ge=0)
-    max_concurrency: int = Field(ge=1)
+    target_devices_count: Count
+    max_concurrency: Ordinal
 
 
 class TaskPayload(Payload):
@@ -93,8 +97,8 @@ class TaskPayload(Payload):
     run_id: UuidField
     task_id: UuidField
     device_id: DeviceIdField
-    seq: int = Field(ge=1)
-    attempt: int = Field(ge=1)
+    seq: Ordinal
+    attempt: Ordinal
     error_message: ErrorMessage | None = None
 
 
@@ -104,7 +108,7 @@ class TaskStarted(TaskPayload):
     status: Literal[TaskState.RUNNING] = TaskState.RUNNING
     runtime_handle: RuntimeHandleField
     workflow_id: WorkflowIdField
-    timeout_ms: int = Field(alias="timeoutMs", ge=1)
+    timeout_ms: Ordinal = Field(alias="timeoutMs")
 
 
 class TaskProgress(TaskPayload):
@@ -113,14 +117,14 @@ class TaskProgress(TaskPayload):
     status: StepState
     step: str = Field(max_length=64)
     step_id: StepIdField
-    step_index: int = Field(default=0, ge=0)
-    steps_total: int = Field(default=0, ge=0)
-    try_number: int = Field(default=1, ge=1)
+    step_index: Count = 0
+    steps_total: Count = 0
+    try_number: Ordinal = 1
     started_at: EpochMs | None = None
     ended_at: EpochMs | None = None
-    duration_ms: int | None = Field(default=None, ge=0)
+    duration_ms: DurationMs | None = None
     wait_until: EpochMs | None = None
-    exit_code: int | None = None
+    exit_code: ExitCode | None = None
     failure_reason: FailureReason | None = None
     log_snippet: LogSnippet | None = None
 
@@ -141,7 +145,7 @@ class Timings(Message):
 
     started_at: EpochMs | None = Field(default=None, alias="startedAt")
     ended_at: EpochMs = Field(alias="endedAt")
-    duration_ms: int | None = Field(default=None, ge=0, alias="durationMs")
+    duration_ms: DurationMs | None = Field(default=None, alias="durationMs")
 
 
 FinishedStatus = Literal[TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED_OFFLINE, TaskState.CANCELLED]
@@ -161,11 +165,11 @@ class TaskFinished(TaskPayload):
 class RunSummary(Message):
     """How this node's tasks ended. `timeout` counts the part of `failed` whose reason ends in `_timeout`."""
 
-    succeeded: int = Field(default=0, ge=0)
-    failed: int = Field(default=0, ge=0)
-    timeout: int = Field(default=0, ge=0)
-    skipped_offline: int = Field(default=0, ge=0)
-    cancelled: int = Field(default=0, ge=0)
+    succeeded: Count = 0
+    failed: Count = 0
+    timeout: Count = 0
+    skipped_offline: Count = 0
+    cancelled: Count = 0
 
 
 class RunFinished(Payload):
@@ -181,8 +185,8 @@ class ArtifactStored(Payload):
     run_id: UuidField
     task_id: UuidField
     device_id: DeviceIdField
-    seq: int = Field(ge=1)
-    attempt: int = Field(ge=1)
+    seq: Ordinal
+    attempt: Ordinal
     artifact: ArtifactRef
 
 
