@@ -6,7 +6,7 @@ Adding a step kind: one model here with its `kind`, one file under `agent/execut
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from muster.domain import ids, limits
 
@@ -17,6 +17,17 @@ ParamValue = Annotated[str, Field(max_length=limits.PARAM_CHARS_MAX)]
 Params = Annotated[dict[ParamKey, ParamValue], Field(max_length=limits.PARAM_COUNT_MAX)]
 Phase = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9 _-]{0,63}$")]
 StepIdField = Annotated[str, Field(pattern=ids.STEP_ID_PATTERN)]
+
+
+PATTERN_CHARS_MAX = 256
+# Marks the union's tags in the paths of errors, where they are no part of the document.
+WHEN_TAG = "when:"
+
+
+def _exactly_one(**choices: object) -> None:
+    """Raises ValueError unless one of them is given."""
+    if sum(value is not None for value in choices.values()) != 1:
+        raise ValueError(f"needs exactly one of {', '.join(choices)}")
 
 
 class Frozen(BaseModel):
@@ -53,8 +64,15 @@ class WhenDevice(Frozen):
 
     device: Literal["sdk", "model", "device_id", "manufacturer"]
     at_least: int | None = Field(default=None, alias="atLeast", strict=True)
-    matches: str | None = Field(default=None, max_length=256)
+    matches: str | None = Field(default=None, max_length=PATTERN_CHARS_MAX)
     equals: str | None = Field(default=None, max_length=256)
+
+    @model_validator(mode="after")
+    def _asks_one_thing(self) -> "WhenDevice":
+        _exactly_one(atLeast=self.at_least, matches=self.matches, equals=self.equals)
+        if self.at_least is not None and self.device != "sdk":
+            raise ValueError(f"atLeast compares a number, and {self.device} is none; only sdk is")
+        return self
 
 
 class WhenAll(Frozen):
@@ -75,7 +93,33 @@ class WhenNot(Frozen):
     not_: "When" = Field(alias="not")
 
 
-When = WhenStep | WhenDevice | WhenAll | WhenAny | WhenNot
+_FORM_OF_MODEL: dict[type[BaseModel], str] = {
+    WhenStep: "step",
+    WhenDevice: "device",
+    WhenAll: "all",
+    WhenAny: "any",
+    WhenNot: "not",
+}
+_WHEN_FORMS = tuple(_FORM_OF_MODEL.values())
+
+
+def _form_of_when(value: Any) -> str | None:
+    """Which of the five forms is meant, so that an error speaks of that form alone and not of all five."""
+    if isinstance(value, dict):
+        return next((WHEN_TAG + form for form in _WHEN_FORMS if form in value), None)
+    # An instance, not a document: a model made in code, or one that is being written out.
+    form = _FORM_OF_MODEL.get(type(value))
+    return WHEN_TAG + form if form else None
+
+
+When = Annotated[
+    Annotated[WhenStep, Tag(WHEN_TAG + "step")]
+    | Annotated[WhenDevice, Tag(WHEN_TAG + "device")]
+    | Annotated[WhenAll, Tag(WHEN_TAG + "all")]
+    | Annotated[WhenAny, Tag(WHEN_TAG + "any")]
+    | Annotated[WhenNot, Tag(WHEN_TAG + "not")],
+    Discriminator(_form_of_when),
+]
 
 
 class StepBase(Frozen):
@@ -88,7 +132,7 @@ class StepBase(Frozen):
     on_failure: OnFailure | None = Field(default=None, alias="onFailure")
     retry_count: int = Field(default=0, ge=0, le=limits.RETRY_COUNT_MAX, alias="retryCount", strict=True)
     idempotent: bool | None = Field(default=None, strict=True)
-    probability: float = Field(default=1.0, ge=0.0, le=1.0)
+    probability: float = Field(default=1.0, ge=0.0, le=1.0, allow_inf_nan=False, strict=True)
     when: When | None = None
     params: Params = Field(default_factory=dict)
 
@@ -118,15 +162,26 @@ class OutputExpectation(Frozen):
 
     equals: str | None = Field(default=None, max_length=4096)
     contains: str | None = Field(default=None, max_length=4096)
-    matches: str | None = Field(default=None, max_length=256)
+    matches: str | None = Field(default=None, max_length=PATTERN_CHARS_MAX)
+
+    @model_validator(mode="after")
+    def _expects_one_thing(self) -> "OutputExpectation":
+        _exactly_one(equals=self.equals, contains=self.contains, matches=self.matches)
+        return self
 
 
 class Assertion(Frozen):
-    """`{"step": "id", "output": {…}}` or `{"step": "id", "exitCode": 0}`."""
+    """`{"step": "id", "output": {…}}`, `{"step": "id", "exitCode": 0}`, or both at once."""
 
     step: StepIdField
     output: OutputExpectation | None = None
     exit_code: int | None = Field(default=None, alias="exitCode", strict=True)
+
+    @model_validator(mode="after")
+    def _expects_something(self) -> "Assertion":
+        if self.output is None and self.exit_code is None:
+            raise ValueError("needs output or exitCode")
+        return self
 
 
 class AssertStep(StepBase):
@@ -137,7 +192,13 @@ class AssertStep(StepBase):
 
 
 Step = Annotated[AdbStep | ScreenshotStep | UploadStep | AssertStep, Field(discriminator="kind")]
-STEP_KINDS: tuple[str, ...] = ("adb", "screenshot", "upload", "assert")
+STEP_MODELS: dict[str, type[StepBase]] = {
+    "adb": AdbStep,
+    "screenshot": ScreenshotStep,
+    "upload": UploadStep,
+    "assert": AssertStep,
+}
+STEP_KINDS: tuple[str, ...] = tuple(STEP_MODELS)
 
 
 class Recipe(Frozen):
