@@ -39,6 +39,19 @@ OUTBOX_RETRY_LADDER_SEC: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 DEGRADED_AFTER_FAILURES: Final = 5
 UPLOAD_URL_TTL_SEC: Final = 300
 
+# Journal, outbox and spool (spec/03, spec/07)
+JOURNAL_WRITES_PENDING_MAX: Final = 1_000
+JOURNAL_GROUP_MAX: Final = 200
+JOURNAL_KEEP_DAYS: Final = 30
+OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
+OUTBOX_COALESCE_MS: Final = 3
+OUTBOX_AUTH_RETRY_SEC: Final = 30.0
+DEAD_LETTERS_MAX: Final = 10_000
+CALLBACK_BYTES_MAX: Final = 1024 * 1024
+CALLBACK_TIMEOUT_SEC: Final = 30.0
+SPOOL_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
+DEVICE_LOCK_WAIT_SEC: Final = 1_800.0
+
 # Sizes at the edges
 REQUEST_BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 ARTIFACT_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -56,4 +69,5 @@ assert STEP_TIMEOUT_MS_MIN <= STEP_TIMEOUT_MS_DEFAULT <= STEP_TIMEOUT_MS_MAX
 assert TASK_TIMEOUT_MS_MIN <= TASK_TIMEOUT_MS_DEFAULT <= TASK_TIMEOUT_MS_MAX
 assert STEP_TIMEOUT_MS_MAX <= TASK_TIMEOUT_MS_MAX, "a single step may fill a task, never outlive it"
 assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is harmless (R8.6)"
+assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
