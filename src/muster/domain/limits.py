@@ -64,6 +64,12 @@ PAGE_SIZE_MAX: Final = 200
 # Live stream (spec/08)
 STREAM_COALESCE_MS: Final = 200
 STREAM_HEARTBEAT_SEC: Final = 2
+STREAM_STALE_SEC: Final = 5
+STREAM_RETRY_MS: Final = 1_000
+STREAM_RING_FRAMES_MAX: Final = 300
+STREAM_RING_BYTES_MAX: Final = 8 * 1024 * 1024
+STREAM_VIEWER_FRAMES_MAX: Final = 64
+STREAM_VIEWERS_MAX: Final = 500
 
 assert STEP_TIMEOUT_MS_MIN <= STEP_TIMEOUT_MS_DEFAULT <= STEP_TIMEOUT_MS_MAX
 assert TASK_TIMEOUT_MS_MIN <= TASK_TIMEOUT_MS_DEFAULT <= TASK_TIMEOUT_MS_MAX
@@ -71,3 +77,4 @@ assert STEP_TIMEOUT_MS_MAX <= TASK_TIMEOUT_MS_MAX, "a single step may fill a tas
 assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is harmless (R8.6)"
 assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
+assert 2 * STREAM_HEARTBEAT_SEC < STREAM_STALE_SEC, "one late heartbeat does not make a page look stale"
