@@ -52,9 +52,8 @@ class AdbCommandFailed(AdbError):
     """A command ended with a status other than 0 where the call cannot give its answer without it."""
 
     def __init__(self, command: str, exit_code: int, stderr: str) -> None:
-        super().__init__(
-            f"{command!r} ended with exit status {exit_code}: {stderr.strip()[:500] or 'nothing on stderr'}"
-        )
+        words = stderr.strip()[:500] or "nothing on stderr"
+        super().__init__(f"{command!r} ended with exit status {exit_code}: {words}")
         self.exit_code = exit_code
         self.stderr = stderr
 

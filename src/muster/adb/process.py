@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class ServerProcess:
-    """`adb -P PORT nodaemon server` with keys, log and temporary files under `home`, without USB, mDNS and emulators."""
+    """`adb -P PORT nodaemon server`: keys, log and temporary files under `home`; no USB, mDNS or emulators."""
 
     def __init__(self, binary: Path, port: int, home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -83,10 +83,9 @@ class ServerProcess:
         if self.has_ended():
             return
         self._process.terminate()
-        deadline = time.monotonic() + STOP_TIMEOUT_SEC
-        while not self.has_ended() and time.monotonic() < deadline:
-            await asyncio.sleep(POLL_SEC)
-        if not self.has_ended():
+        try:
+            await asyncio.to_thread(self._process.wait, STOP_TIMEOUT_SEC)
+        except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
 
