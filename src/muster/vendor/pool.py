@@ -1,0 +1,164 @@
+"""Connections to the vendor tool: one request in flight on each, and none is used again after a doubt.
+
+The protocol has no request id, so an answer that comes late would be taken for the next request's. Therefore a
+connection whose request timed out, was cancelled or was answered with rubbish is aborted, and so is one on which
+something lies unread.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Final
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import WebSocketException
+
+from muster.vendor.errors import VendorMalformed, VendorUnavailable
+from muster.vendor.protocol import Malformed, VendorAnswer, parse_answer, request
+
+POOL_SIZE_DEFAULT: Final = 4
+OPEN_TIMEOUT_SEC: Final = 3.0
+ANSWER_TIMEOUT_SEC: Final = 10.0
+WAIT_TIMEOUT_SEC: Final = 30.0
+"""For a free connection: with twenty tasks on four connections a healthy tool answers long before."""
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+"""`list` of 1,000 phones has some 400 KB; 10 MB is an error by spec/05."""
+
+
+class VendorPool:
+    """Up to `size` connections to the tool at `url`, opened when needed. Use as `async with`, or call `close()`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        size: int = POOL_SIZE_DEFAULT,
+        open_timeout_sec: float = OPEN_TIMEOUT_SEC,
+        answer_timeout_sec: float = ANSWER_TIMEOUT_SEC,
+        wait_timeout_sec: float = WAIT_TIMEOUT_SEC,
+        answer_bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> None:
+        self.url = url
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[ClientConnection] = []
+        self._closed = False
+        self._open_timeout_sec = open_timeout_sec
+        self._answer_timeout_sec = answer_timeout_sec
+        self._wait_timeout_sec = wait_timeout_sec
+        self._answer_bytes_max = answer_bytes_max
+
+    async def request(
+        self,
+        action: str,
+        serials: Sequence[str] = (),
+        data: Mapping[str, str] | None = None,
+        *,
+        timeout_sec: float | None = None,
+    ) -> VendorAnswer:
+        """Sends one request and gives its own answer, whatever its code. Raises VendorUnavailable, VendorMalformed.
+
+        After a time-out or a cancellation the tool may still do what it was asked.
+        """
+        text = request(action, serials, data)
+        async with self._slot():
+            connection = await self._take()
+            try:
+                answer = await self._exchange(connection, text, timeout_sec or self._answer_timeout_sec)
+            except BaseException:
+                connection.transport.abort()
+                raise
+            self._give_back(connection)
+        return answer
+
+    def close(self) -> None:
+        """Drops idle connections at once; those in use go when their request ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().transport.abort()
+
+    async def __aenter__(self) -> "VendorPool":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._wait_timeout_sec):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise VendorUnavailable(
+                f"every connection to the vendor tool was busy for {self._wait_timeout_sec:g} s"
+            ) from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _take(self) -> ClientConnection:
+        """An idle connection with nothing unread on it, else a new one. Raises VendorUnavailable."""
+        while self._idle:
+            connection = self._idle.pop()
+            quiet = False
+            try:
+                quiet = await _is_quiet(connection)
+            finally:
+                if not quiet:
+                    connection.transport.abort()
+            if quiet:
+                return connection
+        if self._closed:
+            raise VendorUnavailable("the connection pool to the vendor tool is closed")
+        return await self._open()
+
+    async def _open(self) -> ClientConnection:
+        try:
+            return await connect(
+                self.url,
+                open_timeout=self._open_timeout_sec,
+                max_size=self._answer_bytes_max,
+                compression=None,  # loopback: it would only cost CPU
+                proxy=None,  # the tool is on this PC; a proxy of the environment is for elsewhere
+                ping_interval=None,  # each request has its own limit, and not every tool answers pings
+            )
+        except (OSError, TimeoutError, WebSocketException) as error:
+            raise VendorUnavailable(f"no vendor tool at {self.url}: {_sentence(error)}") from error
+
+    async def _exchange(self, connection: ClientConnection, text: str, timeout_sec: float) -> VendorAnswer:
+        try:
+            async with asyncio.timeout(timeout_sec):
+                await connection.send(text)
+                answer = parse_answer(await connection.recv(decode=False))
+        except TimeoutError:
+            raise VendorUnavailable(f"the vendor tool did not answer within {timeout_sec:g} s") from None
+        except (OSError, WebSocketException) as error:
+            raise VendorUnavailable(f"the connection to the vendor tool broke: {_sentence(error)}") from error
+        if isinstance(answer, Malformed):
+            raise VendorMalformed(f"the vendor tool's answer is malformed: {answer.detail}")
+        return answer
+
+    def _give_back(self, connection: ClientConnection) -> None:
+        if self._closed:
+            connection.transport.abort()
+        else:
+            self._idle.append(connection)
+
+
+async def _is_quiet(connection: ClientConnection) -> bool:
+    """Open, and nothing has come on it since its last answer."""
+    try:
+        async with asyncio.timeout(0):
+            await connection.recv(decode=False)
+    except TimeoutError:
+        return True
+    except WebSocketException:
+        return False
+    return False
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,63 @@
+"""What Muster asks of the vendor tool, each request as one call (spec/05)."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from muster.vendor.errors import VendorMalformed, VendorPictureMissing, VendorRefused
+from muster.vendor.pool import VendorPool
+from muster.vendor.protocol import CODE_DONE, Json, Malformed, VendorList, parse_list
+from muster.vendor.screens import shot_folder, wait_for_picture
+
+PICTURE_TIMEOUT_SEC: Final = 10.0
+"""From the tool's yes to the whole file; a step's own limit ends it earlier by cancelling."""
+
+
+class VendorTool:
+    """The tool behind a pool of connections. Raises VendorUnavailable (`vendor_ws_error`) or VendorRefused."""
+
+    def __init__(self, pool: VendorPool, *, picture_timeout_sec: float = PICTURE_TIMEOUT_SEC) -> None:
+        self._pool = pool
+        self._picture_timeout_sec = picture_timeout_sec
+
+    async def list(self, *, timeout_sec: float | None = None) -> VendorList:
+        """Every phone that the tool knows. The same `only_serial` twice is told as it is, for the caller to judge."""
+        listed = parse_list(await self._ask("list", timeout_sec=timeout_sec))
+        if isinstance(listed, Malformed):
+            raise VendorMalformed(f"the vendor tool's answer is malformed: {listed.detail}")
+        return listed
+
+    async def screen(self, serial: str, root: Path) -> bytes:
+        """A whole PNG or JPEG of the phone's screen, taken through a folder of its own under `root`."""
+        with shot_folder(root) as folder:
+            await self._ask_for_shot(serial, folder)
+            try:
+                async with asyncio.timeout(self._picture_timeout_sec):
+                    return await wait_for_picture(folder)
+            except TimeoutError:
+                raise VendorPictureMissing(
+                    CODE_DONE, f"no whole picture of {serial} appeared within {self._picture_timeout_sec:g} s"
+                ) from None
+
+    async def _ask_for_shot(self, serial: str, folder: Path) -> None:
+        """By the manual `savePath` is a folder; a version that takes it for a file cannot write over one, and is
+        given the name of a file instead. Either way all that it writes lies under `folder`."""
+        save_path = folder / "shot"
+        save_path.mkdir()
+        try:
+            await self._ask("screen", serial, {"savePath": str(save_path)})
+        except VendorRefused:
+            await self._ask("screen", serial, {"savePath": str(folder / "shot.png")})
+
+    async def _ask(
+        self,
+        action: str,
+        serial: str | None = None,
+        data: dict[str, str] | None = None,
+        *,
+        timeout_sec: float | None = None,
+    ) -> Json:
+        answer = await self._pool.request(action, [serial] if serial else [], data, timeout_sec=timeout_sec)
+        if answer.code != CODE_DONE:
+            raise VendorRefused(answer.code, answer.message)
+        return answer.data
