@@ -1,0 +1,214 @@
+"""What the node remembers, as a port: what was accepted, what became of it, what must still be told or uploaded.
+
+A state change and the event that tells of it are one transaction. The event *is* the transition: its payload carries
+the task, the attempt and the new state; the journal gives it its `seq` (1, 2, … for each task, never anew) and its id.
+Implementations: `journal_sqlite.py`; every one passes the same tests.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from muster.agent.ports import SpooledArtifact
+from muster.contracts.commands import RunStart, TaskAssignment
+from muster.contracts.events import (
+    ArtifactStored,
+    CommandAck,
+    RunStarted,
+    TaskFinished,
+    TaskProgress,
+    TaskStarted,
+)
+from muster.domain.task import TaskState
+
+
+class JournalError(Exception):
+    """It could not be recorded (disk full, I/O error, file damaged): nothing of it has happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class JournaledTask:
+    """An open task as the journal has it."""
+
+    task_id: str
+    run_id: str
+    device_id: str
+    attempt: int
+    state: TaskState
+    started_at_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxEvent:
+    """An event that waits to be told; `body` is its JSON form, `size` its bytes."""
+
+    position: int
+    event_id: str
+    body: dict[str, Any]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The backend refused this event for good, and said why."""
+
+    position: int
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that the backend refused for good."""
+
+    event_id: str
+    body: dict[str, Any]
+    status: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxDepth:
+    """How many events wait, by kind."""
+
+    facts: int
+    telemetry: int
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.facts + self.telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A picture still in the spool although its task has ended. `storage_path`: stored already, but not told."""
+
+    artifact: SpooledArtifact
+    storage_path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Who was seen where. `aliases`: every id a phone was called by → its `device_id`; `handles`: handle → last id."""
+
+    aliases: Mapping[str, str]
+    handles: Mapping[str, str]
+
+
+class Commands(Protocol):
+    """Accepting work."""
+
+    async def accept_run(self, start: RunStart, ack: CommandAck, started: RunStarted) -> Sequence[TaskAssignment]:
+        """Records the command, the run and its tasks as queued; answers the tasks that are new here."""
+        ...
+
+    async def refuse_command(self, ack: CommandAck, ended: Sequence[TaskFinished]) -> bool:
+        """Records that the command cannot be obeyed and that each of its tasks has ended. False: known already."""
+        ...
+
+    async def open_runs(self) -> Sequence[RunStart]:
+        """The runs with an open task, as they were accepted, oldest first."""
+        ...
+
+    async def open_tasks(self) -> Sequence[JournaledTask]:
+        """Every open task, in the order of acceptance."""
+        ...
+
+
+class TaskLedger(Protocol):
+    """The life of a task. False: the task is not in a state or attempt from which this can happen; nothing was done."""
+
+    async def begin_task(self, started: TaskStarted) -> bool:
+        """`queued → running`."""
+        ...
+
+    async def record_progress(self, progress: TaskProgress) -> bool:
+        """Telemetry; thinned, oldest first, when the outbox holds too much of it."""
+        ...
+
+    async def end_task(self, finished: TaskFinished) -> bool:
+        """The one terminal state; with the run's last open task, `run_finished` too."""
+        ...
+
+
+class Outbox(Protocol):
+    """What must be told. `news` is set after each commit that added an event."""
+
+    @property
+    def news(self) -> asyncio.Event:
+        """Set by the journal, cleared by the sender."""
+        ...
+
+    async def pending(self, count_max: int, bytes_max: int) -> Sequence[OutboxEvent]:
+        """The oldest events, at least one if any waits."""
+        ...
+
+    async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
+        """Forgets what was accepted, moves what was refused for good to the dead letters."""
+        ...
+
+    async def depth(self) -> OutboxDepth:
+        """How many events wait."""
+        ...
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        """The newest refused events."""
+        ...
+
+
+class SpoolLedger(Protocol):
+    """Which pictures lie in the spool; one is named by its file's name."""
+
+    async def spool_add(self, artifact: SpooledArtifact) -> None:
+        """The picture is on the disk."""
+        ...
+
+    async def spool_bytes(self) -> int:
+        """Bytes of all pictures in the spool."""
+        ...
+
+    async def spool_stored(self, name: str, storage_path: str) -> None:
+        """The store has confirmed it; it is told by its task's end or later by `tell_stored`."""
+        ...
+
+    async def spool_refused(self, name: str, message: str) -> None:
+        """The backend will never take it; it is not tried again."""
+        ...
+
+    async def spool_leftovers(self, limit: int) -> Sequence[Leftover]:
+        """Pictures of ended tasks, oldest first, without the refused ones."""
+        ...
+
+    async def spool_names(self) -> frozenset[str]:
+        """The files that the journal knows."""
+        ...
+
+    async def tell_stored(self, name: str, stored: ArtifactStored) -> bool:
+        """Fact `artifact_stored`; the picture leaves the journal. False: it had left already."""
+        ...
+
+
+class IdentityLedger(Protocol):
+    """Who a phone is for ever (R6.3)."""
+
+    async def identities(self) -> Identities:
+        """All that is known."""
+        ...
+
+    async def remember_alias(self, alias: str, device_id: str) -> str:
+        """Binds another id of a phone to its `device_id`; what was recorded first stays and is answered."""
+        ...
+
+    async def remember_handle(self, handle: str, device_id: str) -> None:
+        """The phone was last seen at this handle."""
+        ...
+
+
+class Journal(Commands, TaskLedger, Outbox, SpoolLedger, IdentityLedger, Protocol):
+    """All of it: one file."""
+
+    async def prune(self, before_ms: int) -> int:
+        """Forgets runs that ended before (epoch ms) and have nothing left to tell; answers how many."""
+        ...

@@ -1,0 +1,220 @@
+"""The journal in one SQLite file (WAL, synchronous=FULL), all of it through one group-committing thread."""
+
+import asyncio
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from muster.agent import journal_tables as tables
+from muster.agent.group_commit import GroupCommit
+from muster.agent.journal import DeadLetter, Identities, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
+from muster.agent.ports import SpooledArtifact
+from muster.contracts.commands import RunStart, TaskAssignment
+from muster.contracts.events import (
+    ArtifactStored,
+    CommandAck,
+    Payload,
+    RunStarted,
+    TaskFinished,
+    TaskProgress,
+    TaskStarted,
+)
+from muster.domain.limits import OUTBOX_TELEMETRY_EVENTS_MAX
+from muster.runtime.ids import NewId
+
+
+class SqliteJournal:
+    """`async with` it. `new_id` is called on the writer thread only, so give it a source of its own."""
+
+    def __init__(
+        self, path: Path, *, new_id: NewId, spool_folder: Path, telemetry_max: int = OUTBOX_TELEMETRY_EVENTS_MAX
+    ) -> None:
+        self.news = asyncio.Event()
+        self._new_id = new_id
+        self._spool_folder = spool_folder
+        self._telemetry_max = telemetry_max
+        self._told = False
+        self._commits = GroupCommit(path, tables.prepare, self._after_commit)
+
+    async def __aenter__(self) -> "SqliteJournal":
+        await self._commits.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._commits.close()
+
+    # ---- accepting work ----------------------------------------------------------------------------------------------
+
+    async def accept_run(self, start: RunStart, ack: CommandAck, started: RunStarted) -> Sequence[TaskAssignment]:
+        """See `Commands`. A command known already is acknowledged again unless its acknowledgement still waits."""
+
+        def work(connection: sqlite3.Connection) -> list[TaskAssignment]:
+            if not tables.add_command(connection, ack):
+                self._acknowledge_again(connection, ack)
+                return []
+            self._tell(connection, ack, ack.command_id)
+            tables.add_run(connection, start, started.timestamp)
+            new = [task for task in start.tasks if tables.add_task(connection, start.run_id, task)]
+            if new:
+                self._tell(connection, started, start.run_id)
+            return new
+
+        return await self._commits.run(work)
+
+    async def refuse_command(self, ack: CommandAck, ended: Sequence[TaskFinished]) -> bool:
+        """See `Commands`."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if not tables.add_command(connection, ack):
+                self._acknowledge_again(connection, ack)
+                return False
+            self._tell(connection, ack, ack.command_id)
+            for finished in ended:
+                task = TaskAssignment(task_id=finished.task_id, device_id=finished.device_id, attempt=finished.attempt)
+                if tables.add_task(connection, finished.run_id, task):
+                    self._end_task(connection, finished)
+            return True
+
+        return await self._commits.run(work)
+
+    async def open_runs(self) -> Sequence[RunStart]:
+        """See `Commands`."""
+        return await self._commits.run(tables.open_runs)
+
+    async def open_tasks(self) -> Sequence[JournaledTask]:
+        """See `Commands`."""
+        return await self._commits.run(tables.open_tasks)
+
+    # ---- the life of a task ------------------------------------------------------------------------------------------
+
+    async def begin_task(self, started: TaskStarted) -> bool:
+        """See `TaskLedger`."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            seq = tables.begin(connection, started)
+            if seq is not None:
+                self._tell(connection, started.model_copy(update={"seq": seq}), started.task_id)
+            return seq is not None
+
+        return await self._commits.run(work)
+
+    async def record_progress(self, progress: TaskProgress) -> bool:
+        """See `TaskLedger`."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            seq = tables.seq_of_open(connection, progress.task_id, progress.attempt)
+            if seq is not None:
+                self._tell(connection, progress.model_copy(update={"seq": seq}), progress.task_id)
+                tables.thin_telemetry(connection, self._telemetry_max)
+            return seq is not None
+
+        return await self._commits.run(work)
+
+    async def end_task(self, finished: TaskFinished) -> bool:
+        """See `TaskLedger`."""
+        return await self._commits.run(lambda connection: self._end_task(connection, finished))
+
+    def _end_task(self, connection: sqlite3.Connection, finished: TaskFinished) -> bool:
+        seq = tables.end(connection, finished)
+        if seq is None:
+            return False
+        self._tell(connection, finished.model_copy(update={"seq": seq}), finished.task_id)
+        if finished.artifact is not None:
+            tables.drop_told_picture(connection, finished.task_id, finished.artifact.storage_path)
+        over = tables.finish_run_if_over(connection, finished)
+        if over is not None:
+            self._tell(connection, over, over.run_id)
+        return True
+
+    # ---- outbox ------------------------------------------------------------------------------------------------------
+
+    async def pending(self, count_max: int, bytes_max: int) -> Sequence[OutboxEvent]:
+        """See `Outbox`."""
+        return await self._commits.run(lambda connection: tables.pending(connection, count_max, bytes_max))
+
+    async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
+        """See `Outbox`."""
+        await self._commits.run(lambda connection: tables.settle(connection, accepted, refused))
+
+    async def depth(self) -> OutboxDepth:
+        """See `Outbox`."""
+        return await self._commits.run(tables.depth)
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        """See `Outbox`."""
+        return await self._commits.run(lambda connection: tables.dead_letters(connection, limit))
+
+    # ---- spool -------------------------------------------------------------------------------------------------------
+
+    async def spool_add(self, artifact: SpooledArtifact) -> None:
+        """See `SpoolLedger`."""
+        await self._commits.run(lambda connection: tables.add_picture(connection, artifact))
+
+    async def spool_bytes(self) -> int:
+        """See `SpoolLedger`."""
+        return await self._commits.run(tables.picture_bytes)
+
+    async def spool_stored(self, name: str, storage_path: str) -> None:
+        """See `SpoolLedger`."""
+        await self._commits.run(lambda connection: tables.mark_stored(connection, name, storage_path))
+
+    async def spool_refused(self, name: str, message: str) -> None:
+        """See `SpoolLedger`."""
+        await self._commits.run(lambda connection: tables.mark_refused(connection, name, message))
+
+    async def spool_leftovers(self, limit: int) -> Sequence[Leftover]:
+        """See `SpoolLedger`."""
+        return await self._commits.run(lambda connection: tables.leftovers(connection, self._spool_folder, limit))
+
+    async def spool_names(self) -> frozenset[str]:
+        """See `SpoolLedger`."""
+        return await self._commits.run(tables.picture_names)
+
+    async def tell_stored(self, name: str, stored: ArtifactStored) -> bool:
+        """See `SpoolLedger`."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            if not tables.drop_picture(connection, name):
+                return False
+            seq = tables.next_seq(connection, stored.task_id)
+            self._tell(connection, stored.model_copy(update={"seq": seq}), stored.task_id)
+            return True
+
+        return await self._commits.run(work)
+
+    # ---- identities and upkeep ---------------------------------------------------------------------------------------
+
+    async def identities(self) -> Identities:
+        """See `IdentityLedger`."""
+        return await self._commits.run(tables.identities)
+
+    async def remember_alias(self, alias: str, device_id: str) -> str:
+        """See `IdentityLedger`."""
+        return await self._commits.run(lambda connection: tables.remember_alias(connection, alias, device_id))
+
+    async def remember_handle(self, handle: str, device_id: str) -> None:
+        """See `IdentityLedger`."""
+        await self._commits.run(lambda connection: tables.remember_handle(connection, handle, device_id))
+
+    async def prune(self, before_ms: int) -> int:
+        """See `Journal`."""
+        return await self._commits.run(lambda connection: tables.prune(connection, before_ms))
+
+    # ---- telling (on the writer thread, inside the transaction of what is told) --------------------------------------
+
+    def _tell(self, connection: sqlite3.Connection, payload: Payload, subject: str) -> None:
+        tables.add_event(connection, self._new_id(), payload, subject)
+        self._told = True
+
+    def _acknowledge_again(self, connection: sqlite3.Connection, ack: CommandAck) -> None:
+        if not tables.is_pending(connection, ack.command_id):
+            self._tell(connection, ack, ack.command_id)
+
+    def _after_commit(self) -> None:
+        # A write that was rolled back leaves the flag up: one look at the outbox too many, never one too few.
+        if self._told:
+            self._told = False
+            self.news.set()

@@ -1,0 +1,410 @@
+"""The journal's tables and each statement on them. Runs on the writer thread, inside a transaction of the caller's."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from muster.agent.journal import (
+    DeadLetter,
+    Identities,
+    JournaledTask,
+    JournalError,
+    Leftover,
+    OutboxDepth,
+    OutboxEvent,
+    Refusal,
+)
+from muster.agent.ports import SpooledArtifact
+from muster.contracts.commands import RunStart, TaskAssignment
+from muster.contracts.events import (
+    TELEMETRY,
+    CommandAck,
+    EventType,
+    Payload,
+    RunFinished,
+    RunSummary,
+    TaskFinished,
+    TaskStarted,
+    envelope,
+)
+from muster.domain.failure import FailureReason
+from muster.domain.limits import DEAD_LETTERS_MAX
+from muster.domain.task import OPEN_TASK_STATES, SOURCES, TaskState
+
+Connection = sqlite3.Connection
+
+SCHEMA_VERSION = 1
+# AUTOINCREMENT: a position is never used again, so the order of `position` is the order of recording for ever.
+# The counts are kept by triggers, in the transaction itself: counting a backlog of days would read all of it.
+SCHEMA = """
+CREATE TABLE commands (command_id TEXT PRIMARY KEY, received_at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, command_id TEXT NOT NULL,
+    document TEXT NOT NULL, accepted_at_ms INTEGER NOT NULL, ended_at_ms INTEGER);
+CREATE TABLE tasks (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, task_id TEXT NOT NULL UNIQUE, run_id TEXT NOT NULL,
+    device_id TEXT NOT NULL, attempt INTEGER NOT NULL, state TEXT NOT NULL, next_seq INTEGER NOT NULL DEFAULT 1,
+    failure_reason TEXT, started_at_ms INTEGER, ended_at_ms INTEGER);
+CREATE INDEX tasks_by_run ON tasks (run_id);
+CREATE INDEX tasks_open ON tasks (position) WHERE state IN ('queued', 'running', 'waiting');
+CREATE TABLE outbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, subject TEXT NOT NULL,
+    fact INTEGER NOT NULL, created_at_ms INTEGER NOT NULL, body TEXT NOT NULL);
+CREATE INDEX outbox_by_subject ON outbox (subject);
+CREATE INDEX outbox_telemetry ON outbox (position) WHERE fact = 0;
+CREATE TABLE outbox_depth (fact INTEGER PRIMARY KEY, events INTEGER NOT NULL);
+INSERT INTO outbox_depth VALUES (0, 0), (1, 0);
+CREATE TRIGGER outbox_grows AFTER INSERT ON outbox BEGIN
+    UPDATE outbox_depth SET events = events + 1 WHERE fact = new.fact; END;
+CREATE TRIGGER outbox_shrinks AFTER DELETE ON outbox BEGIN
+    UPDATE outbox_depth SET events = events - 1 WHERE fact = old.fact; END;
+CREATE TABLE dead_letters (
+    position INTEGER PRIMARY KEY, event_id TEXT NOT NULL UNIQUE, body TEXT NOT NULL, status INTEGER NOT NULL,
+    message TEXT NOT NULL);
+CREATE TABLE spool (
+    name TEXT PRIMARY KEY, task_id TEXT NOT NULL, run_id TEXT NOT NULL, device_id TEXT NOT NULL,
+    attempt INTEGER NOT NULL, step_id TEXT NOT NULL, taken_at_ms INTEGER NOT NULL, sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL, storage_path TEXT, refused TEXT);
+CREATE INDEX spool_by_task ON spool (task_id);
+CREATE TABLE aliases (alias TEXT PRIMARY KEY, device_id TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE handles (handle TEXT PRIMARY KEY, device_id TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def prepare(connection: Connection) -> None:
+    """Makes the tables in a new file. Raises JournalError for a file of a newer version."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise JournalError(
+            f"it was written by a newer muster (version {version} of the file, known is {SCHEMA_VERSION})"
+        )
+    if version == 0:
+        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+
+
+def _places(values: Iterable[object]) -> str:
+    return ", ".join("?" for _ in values)
+
+
+def _changed(connection: Connection, statement: str, values: Sequence[Any]) -> bool:
+    return connection.execute(statement, values).rowcount > 0
+
+
+def _returned(connection: Connection, statement: str, values: Sequence[Any]) -> Any:
+    """The one value that the statement returns, None when it touched no row."""
+    rows = connection.execute(statement, values).fetchall()
+    return rows[0][0] if rows else None
+
+
+# ---- accepting work --------------------------------------------------------------------------------------------------
+
+
+def add_command(connection: Connection, ack: CommandAck) -> bool:
+    """False: the command is known."""
+    return _changed(connection, "INSERT OR IGNORE INTO commands VALUES (?, ?)", (ack.command_id, ack.timestamp))
+
+
+def add_run(connection: Connection, start: RunStart, at_ms: int) -> None:
+    """A run that is known under another command keeps its first document."""
+    document = start.model_dump_json(by_alias=True, exclude={"tasks"})
+    connection.execute(
+        "INSERT OR IGNORE INTO runs (run_id, command_id, document, accepted_at_ms) VALUES (?, ?, ?, ?)",
+        (start.run_id, start.command_id, document, at_ms),
+    )
+
+
+def add_task(connection: Connection, run_id: str, task: TaskAssignment) -> bool:
+    """False: the task is known."""
+    return _changed(
+        connection,
+        "INSERT OR IGNORE INTO tasks (task_id, run_id, device_id, attempt, state) VALUES (?, ?, ?, ?, ?)",
+        (task.task_id, run_id, task.device_id, task.attempt, TaskState.QUEUED),
+    )
+
+
+def open_runs(connection: Connection) -> list[RunStart]:
+    """Each with no tasks: those are in `open_tasks`."""
+    rows = connection.execute(
+        "SELECT document FROM runs WHERE run_id IN (SELECT DISTINCT run_id FROM tasks"
+        " WHERE state IN ('queued', 'running', 'waiting')) ORDER BY position"
+    )
+    return [RunStart.model_validate({**json.loads(document), "tasks": []}) for (document,) in rows]
+
+
+def open_tasks(connection: Connection) -> list[JournaledTask]:
+    """In the order of acceptance."""
+    rows = connection.execute(
+        "SELECT task_id, run_id, device_id, attempt, state, started_at_ms FROM tasks"
+        " WHERE state IN ('queued', 'running', 'waiting') ORDER BY position"
+    )
+    return [JournaledTask(t, r, d, attempt, TaskState(state), at) for t, r, d, attempt, state, at in rows]
+
+
+# ---- the life of a task: one conditional UPDATE for each transition --------------------------------------------------
+
+
+def begin(connection: Connection, started: TaskStarted) -> int | None:
+    """`queued → running`. Answers the event's seq, None when the task is not there to begin."""
+    seq: int | None = _returned(
+        connection,
+        "UPDATE tasks SET state = ?, started_at_ms = ?, next_seq = next_seq + 1"
+        " WHERE task_id = ? AND attempt = ? AND state = ? RETURNING next_seq - 1",
+        (TaskState.RUNNING, started.timestamp, started.task_id, started.attempt, TaskState.QUEUED),
+    )
+    return seq
+
+
+def seq_of_open(connection: Connection, task_id: str, attempt: int) -> int | None:
+    """The seq for telemetry of an open task, None when it is over."""
+    states = sorted(OPEN_TASK_STATES)
+    seq: int | None = _returned(
+        connection,
+        "UPDATE tasks SET next_seq = next_seq + 1 WHERE task_id = ? AND attempt = ?"  # noqa: S608
+        f" AND state IN ({_places(states)}) RETURNING next_seq - 1",
+        (task_id, attempt, *states),
+    )
+    return seq
+
+
+def end(connection: Connection, finished: TaskFinished) -> int | None:
+    """Into its terminal state. Answers the event's seq, None when it may not get there from where it is."""
+    sources = sorted(SOURCES[finished.status])
+    seq: int | None = _returned(
+        connection,
+        "UPDATE tasks SET state = ?, failure_reason = ?, ended_at_ms = ?, next_seq = next_seq + 1"  # noqa: S608
+        f" WHERE task_id = ? AND attempt = ? AND state IN ({_places(sources)}) RETURNING next_seq - 1",
+        (
+            finished.status,
+            finished.failure_reason,
+            finished.timestamp,
+            finished.task_id,
+            finished.attempt,
+            *sources,
+        ),
+    )
+    return seq
+
+
+def next_seq(connection: Connection, task_id: str) -> int:
+    """The seq for a fact about a task in any state."""
+    seq: int | None = _returned(
+        connection, "UPDATE tasks SET next_seq = next_seq + 1 WHERE task_id = ? RETURNING next_seq - 1", (task_id,)
+    )
+    assert seq is not None, "a picture in the spool keeps its task in the journal (see prune)"
+    return seq
+
+
+def finish_run_if_over(connection: Connection, finished: TaskFinished) -> RunFinished | None:
+    """`run_finished` with the node's counts, when the run has no open task left here."""
+    rows = connection.execute(
+        "SELECT state, failure_reason, COUNT(*) FROM tasks WHERE run_id = ? GROUP BY state, failure_reason",
+        (finished.run_id,),
+    ).fetchall()
+    counts = dict.fromkeys(TaskState, 0)
+    timeouts = 0
+    for state, reason, count in rows:
+        counts[TaskState(state)] += count
+        timeouts += count if reason is not None and FailureReason(reason).is_timeout else 0
+    if any(counts[state] for state in OPEN_TASK_STATES):
+        return None
+    connection.execute("UPDATE runs SET ended_at_ms = ? WHERE run_id = ?", (finished.timestamp, finished.run_id))
+    summary = RunSummary(
+        succeeded=counts[TaskState.SUCCEEDED],
+        failed=counts[TaskState.FAILED],
+        timeout=timeouts,
+        skipped_offline=counts[TaskState.SKIPPED_OFFLINE],
+        cancelled=counts[TaskState.CANCELLED],
+    )
+    return RunFinished(node_id=finished.node_id, timestamp=finished.timestamp, run_id=finished.run_id, summary=summary)
+
+
+# ---- outbox ----------------------------------------------------------------------------------------------------------
+
+
+def add_event(connection: Connection, event_id: str, payload: Payload, subject: str) -> None:
+    """`subject`: the task, run or command that it speaks of."""
+    event = envelope(event_id, payload)
+    connection.execute(
+        "INSERT INTO outbox (event_id, subject, fact, created_at_ms, body) VALUES (?, ?, ?, ?, ?)",
+        (
+            event_id,
+            subject,
+            EventType(event["type"]) not in TELEMETRY,
+            payload.timestamp,
+            json.dumps(event, ensure_ascii=False, separators=(",", ":")),
+        ),
+    )
+
+
+def is_pending(connection: Connection, subject: str) -> bool:
+    """Whether an event about it still waits."""
+    return connection.execute("SELECT 1 FROM outbox WHERE subject = ? LIMIT 1", (subject,)).fetchone() is not None
+
+
+def pending(connection: Connection, count_max: int, bytes_max: int) -> list[OutboxEvent]:
+    """The oldest first; at least one, whatever its size."""
+    batch: list[OutboxEvent] = []
+    total = 0
+    rows = connection.execute("SELECT position, event_id, body FROM outbox ORDER BY position LIMIT ?", (count_max,))
+    for position, event_id, body in rows:
+        size = len(body.encode())
+        total += size
+        if batch and total > bytes_max:
+            break
+        batch.append(OutboxEvent(position, event_id, json.loads(body), size))
+    rows.close()
+    return batch
+
+
+def settle(connection: Connection, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
+    """Forgets the accepted, buries the refused; the oldest dead letters make room."""
+    for refusal in refused:
+        connection.execute(
+            "INSERT OR IGNORE INTO dead_letters SELECT position, event_id, body, ?, ? FROM outbox WHERE position = ?",
+            (refusal.status, refusal.message, refusal.position),
+        )
+    gone = [(position,) for position in (*accepted, *(refusal.position for refusal in refused))]
+    connection.executemany("DELETE FROM outbox WHERE position = ?", gone)
+    if refused:
+        connection.execute(
+            "DELETE FROM dead_letters WHERE position NOT IN"
+            " (SELECT position FROM dead_letters ORDER BY position DESC LIMIT ?)",
+            (DEAD_LETTERS_MAX,),
+        )
+
+
+def depth(connection: Connection) -> OutboxDepth:
+    """Kept by triggers."""
+    counts = dict(connection.execute("SELECT fact, events FROM outbox_depth").fetchall())
+    return OutboxDepth(facts=counts[1], telemetry=counts[0])
+
+
+def thin_telemetry(connection: Connection, telemetry_max: int) -> None:
+    """Above the bound, the oldest tenth of the telemetry goes; what runs now is what an operator wants to see."""
+    if depth(connection).telemetry > telemetry_max:
+        connection.execute(
+            "DELETE FROM outbox WHERE position IN"
+            " (SELECT position FROM outbox WHERE fact = 0 ORDER BY position LIMIT ?)",
+            (max(telemetry_max // 10, 1),),
+        )
+
+
+def dead_letters(connection: Connection, limit: int) -> list[DeadLetter]:
+    """The newest first."""
+    rows = connection.execute(
+        "SELECT event_id, body, status, message FROM dead_letters ORDER BY position DESC LIMIT ?", (limit,)
+    )
+    return [DeadLetter(event_id, json.loads(body), status, message) for event_id, body, status, message in rows]
+
+
+# ---- spool -----------------------------------------------------------------------------------------------------------
+
+
+def add_picture(connection: Connection, artifact: SpooledArtifact) -> None:
+    """Its file is on the disk already."""
+    connection.execute(
+        "INSERT INTO spool VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
+        (
+            artifact.path.name,
+            artifact.task_id,
+            artifact.run_id,
+            artifact.device_id,
+            artifact.attempt,
+            artifact.step_id,
+            artifact.taken_at_ms,
+            artifact.sha256,
+            artifact.size,
+        ),
+    )
+
+
+def picture_bytes(connection: Connection) -> int:
+    """Of what still lies there."""
+    total: int = connection.execute("SELECT COALESCE(SUM(size), 0) FROM spool WHERE storage_path IS NULL").fetchone()[0]
+    return total
+
+
+def mark_stored(connection: Connection, name: str, storage_path: str) -> None:
+    """Kept until it is told."""
+    connection.execute("UPDATE spool SET storage_path = ? WHERE name = ?", (storage_path, name))
+
+
+def mark_refused(connection: Connection, name: str, message: str) -> None:
+    """Kept for somebody to look at."""
+    connection.execute("UPDATE spool SET refused = ? WHERE name = ?", (message, name))
+
+
+def leftovers(connection: Connection, folder: Path, limit: int) -> list[Leftover]:
+    """Of tasks that have ended; the paths are under `folder`."""
+    rows = connection.execute(
+        "SELECT s.name, s.task_id, s.run_id, s.device_id, s.attempt, s.step_id, s.taken_at_ms, s.sha256, s.size,"
+        " s.storage_path FROM spool s JOIN tasks t ON t.task_id = s.task_id"
+        " WHERE s.refused IS NULL AND t.state NOT IN ('queued', 'running', 'waiting') ORDER BY s.name LIMIT ?",
+        (limit,),
+    )
+    return [
+        Leftover(SpooledArtifact(task, run, device, attempt, step, taken, folder / name, sha256, size), storage_path)
+        for name, task, run, device, attempt, step, taken, sha256, size, storage_path in rows
+    ]
+
+
+def picture_names(connection: Connection) -> frozenset[str]:
+    """Every file that the journal knows."""
+    return frozenset(name for (name,) in connection.execute("SELECT name FROM spool"))
+
+
+def drop_picture(connection: Connection, name: str) -> bool:
+    """False: it had left already."""
+    return _changed(connection, "DELETE FROM spool WHERE name = ?", (name,))
+
+
+def drop_told_picture(connection: Connection, task_id: str, storage_path: str) -> None:
+    """The task's end tells of it."""
+    connection.execute("DELETE FROM spool WHERE task_id = ? AND storage_path = ?", (task_id, storage_path))
+
+
+# ---- identities and upkeep -------------------------------------------------------------------------------------------
+
+
+def identities(connection: Connection) -> Identities:
+    """All that is known."""
+    return Identities(
+        aliases=dict(connection.execute("SELECT alias, device_id FROM aliases").fetchall()),
+        handles=dict(connection.execute("SELECT handle, device_id FROM handles").fetchall()),
+    )
+
+
+def remember_alias(connection: Connection, alias: str, device_id: str) -> str:
+    """What was recorded first stays (R6.3)."""
+    connection.execute("INSERT OR IGNORE INTO aliases VALUES (?, ?)", (alias, device_id))
+    first: str = connection.execute("SELECT device_id FROM aliases WHERE alias = ?", (alias,)).fetchone()[0]
+    return first
+
+
+def remember_handle(connection: Connection, handle: str, device_id: str) -> None:
+    """The last one counts: a handle moves from phone to phone."""
+    connection.execute("INSERT OR REPLACE INTO handles VALUES (?, ?)", (handle, device_id))
+
+
+def prune(connection: Connection, before_ms: int) -> int:
+    """A run goes with its tasks and command once nothing about it waits in the outbox or the spool."""
+    rows = connection.execute(
+        "SELECT run_id FROM runs r WHERE ended_at_ms < ? AND NOT EXISTS (SELECT 1 FROM tasks t"
+        " WHERE t.run_id = r.run_id AND (EXISTS (SELECT 1 FROM outbox o WHERE o.subject = t.task_id)"
+        " OR EXISTS (SELECT 1 FROM spool s WHERE s.task_id = t.task_id)))",
+        (before_ms,),
+    ).fetchall()
+    for (run_id,) in rows:
+        connection.execute("DELETE FROM tasks WHERE run_id = ?", (run_id,))
+        connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+    # What a refused command left has no run.
+    connection.execute(
+        "DELETE FROM tasks WHERE ended_at_ms < ? AND run_id NOT IN (SELECT run_id FROM runs)", (before_ms,)
+    )
+    connection.execute(
+        "DELETE FROM commands WHERE received_at_ms < ? AND command_id NOT IN (SELECT command_id FROM runs)",
+        (before_ms,),
+    )
+    return len(rows)
