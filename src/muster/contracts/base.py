@@ -19,11 +19,15 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-def _clip(limit: int) -> BeforeValidator:
-    def clip(value: Any) -> Any:
-        return value[: limit - 1] + "…" if isinstance(value, str) and len(value) > limit else value
+def _tidy(limit: int) -> BeforeValidator:
+    def tidy(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        # Half a surrogate pair is no UTF-8, and PostgreSQL stores no NUL; both come from phones' output.
+        text = value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+        return text[: limit - 1] + "…" if len(text) > limit else text
 
-    return BeforeValidator(clip)
+    return BeforeValidator(tidy)
 
 
 NodeIdField = Annotated[str, Field(pattern=ids.NODE_ID_PATTERN)]
@@ -39,6 +43,6 @@ Ordinal = Annotated[int, Field(ge=1, le=2**31 - 1)]
 DurationMs = Annotated[int, Field(ge=0, le=2**53)]
 ExitCode = Annotated[int, Field(ge=-(2**31), le=2**32 - 1)]
 Sha256Field = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-# Clipped, not refused: a long message from a phone must never cost a fact.
-ErrorMessage = Annotated[str, _clip(limits.ERROR_MESSAGE_CHARS_MAX)]
-LogSnippet = Annotated[str, _clip(limits.LOG_SNIPPET_CHARS_MAX)]
+# Clipped and mended, not refused: a long or broken message from a phone must never cost a fact.
+ErrorMessage = Annotated[str, _tidy(limits.ERROR_MESSAGE_CHARS_MAX)]
+LogSnippet = Annotated[str, _tidy(limits.LOG_SNIPPET_CHARS_MAX)]
