@@ -1,0 +1,65 @@
+"""Commands that wait for a node, are with it, or were taken note of by it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.store.dialects import AnyRows
+from muster.store.tables import node_commands
+
+_c = node_commands.c
+
+
+async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Queues commands."""
+    await tx.execute(insert(node_commands), list(rows))
+
+
+async def next_due_ms(tx: AsyncConnection, node_id: str, instance_id: str, redelivery_ms: int) -> int | None:
+    """When (epoch ms) an open command may be handed to this instance: 0 = at once, None = there is none."""
+    due = select(_c.handed_at, _c.handed_to).where(_c.node_id == node_id, _c.acked_at.is_(None))
+    times = [
+        0 if handed_to != instance_id or handed_at is None else int(handed_at) + redelivery_ms
+        for handed_at, handed_to in await tx.execute(due)
+    ]
+    return min(times, default=None)
+
+
+async def hand_out(
+    tx: AsyncConnection, node_id: str, instance_id: str, *, now_ms: int, redelivery_ms: int
+) -> list[dict[str, Any]]:
+    """Marks and gives the bodies of all commands that are due to this instance, in the order they were made."""
+    statement = (
+        update(node_commands)
+        .where(_c.node_id == node_id, _c.acked_at.is_(None), _is_due(instance_id, now_ms, redelivery_ms))
+        .values(handed_to=instance_id, handed_at=now_ms)
+        .returning(_c.command_id, _c.body)
+    )
+    return [row.body for row in sorted(await tx.execute(statement), key=lambda row: str(row.command_id))]
+
+
+def _is_due(instance_id: str, now_ms: int, redelivery_ms: int) -> ColumnElement[bool]:
+    return or_(
+        _c.handed_to.is_(None),
+        _c.handed_to != instance_id,
+        _c.handed_at <= now_ms - redelivery_ms,
+        _c.handed_at > now_ms,  # the clock was set back: better once too often than never
+    )
+
+
+async def find(tx: AsyncConnection, command_ids: Sequence[str]) -> AnyRows:
+    """(command_id, node_id, run_id) of those that exist."""
+    query = select(_c.command_id, _c.node_id, _c.run_id).where(_c.command_id.in_(command_ids))
+    return (await tx.execute(query)).all()
+
+
+async def acknowledge(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
+    """Rows of `command` and `error`: the first acknowledgement counts."""
+    statement = (
+        update(node_commands)
+        .where(_c.command_id == bindparam("command"), _c.acked_at.is_(None))
+        .values(acked_at=now_ms, error_message=func.coalesce(bindparam("error"), _c.error_message))
+    )
+    await tx.execute(statement, list(rows))

@@ -1,0 +1,49 @@
+"""The memory of seen events, and what they told of single steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.store.dialects import AnyRows, insert_into
+from muster.store.tables import callback_events, device_tasks, step_results
+from muster.store.tasks import is_after
+
+_s = step_results.c
+
+
+async def remember(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Which of these events were never seen before; from now on they are."""
+    statement = insert_into(tx, callback_events).on_conflict_do_nothing().returning(callback_events.c.event_id)
+    return set((await tx.execute(statement, list(rows))).scalars())
+
+
+async def save_steps(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The last word on each step, by `seq`: a late one never overwrites a newer one."""
+    statement = insert_into(tx, step_results)
+    keys = [_s.task_id, _s.attempt, _s.step_id]
+    given = {column.name: statement.excluded[column.name] for column in step_results.c if not column.primary_key}
+    await tx.execute(
+        statement.on_conflict_do_update(index_elements=keys, set_=given, where=statement.excluded.seq > _s.seq),
+        list(rows),
+    )
+
+
+async def steps_of_run(
+    tx: AsyncConnection, run_id: str, *, device_id: str | None, after: tuple[str, int] | None, limit: int
+) -> AnyRows:
+    """Steps of each task's last attempt, by device and index. `after`: (device_id, step_index) of the last one seen."""
+    t = device_tasks.c
+    query = (
+        select(step_results, t.node_id, t.device_id)
+        .join_from(step_results, device_tasks, (_s.task_id == t.task_id) & (_s.attempt == t.attempt))
+        .where(t.run_id == run_id)
+        .order_by(t.device_id, _s.step_index)
+        .limit(limit)
+    )
+    if device_id is not None:
+        query = query.where(t.device_id == device_id)
+    if after is not None:
+        query = query.where(is_after(*after, _s.step_index))
+    return (await tx.execute(query)).all()

@@ -1,0 +1,60 @@
+"""Pictures' bytes: a folder now; whatever else obstore speaks is one constructor away."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore
+
+from muster.domain.artifact_key import BUCKET
+
+
+class ObjectsUnavailableError(Exception):
+    """The object store could not be reached or could not write."""
+
+
+class Objects:
+    """Objects by key under the bucket `artifacts`. Writes are atomic: nobody sees half an object."""
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        self._store = store
+        self._folder = folder
+
+    @classmethod
+    def in_folder(cls, folder: Path) -> "Objects":
+        """Under `folder`/artifacts/, which is made when it is missing."""
+        (folder / BUCKET).mkdir(parents=True, exist_ok=True)
+        return cls(LocalStore(folder), folder)
+
+    async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
+        """Stores the bytes; an exception raised by `chunks` goes through and leaves nothing behind."""
+        try:
+            await obstore.put_async(self._store, f"{BUCKET}/{key}", chunks)
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailableError(str(error)) from error
+
+    async def get(self, key: str) -> AsyncIterator[bytes] | None:
+        """The bytes in chunks, or None when there is no such object."""
+        try:
+            answer = await obstore.get_async(self._store, f"{BUCKET}/{key}")
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailableError(str(error)) from error
+        return _chunks(answer)
+
+    async def check(self) -> None:
+        """Really asks the store. Raises ObjectsUnavailableError."""
+        try:
+            if self._folder is not None and not (self._folder / BUCKET).is_dir():
+                raise ObjectsUnavailableError(f"the folder {self._folder / BUCKET} is gone")
+            async for _ in obstore.list(self._store, f"{BUCKET}/", chunk_size=1):
+                break
+        except (BaseError, OSError) as error:
+            raise ObjectsUnavailableError(str(error)) from error
+
+
+async def _chunks(answer: obstore.GetResult) -> AsyncIterator[bytes]:
+    async for chunk in answer.stream(min_chunk_size=256 * 1024):
+        yield bytes(chunk)

@@ -1,0 +1,115 @@
+"""Runs and the keys under which clients asked for them."""
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.domain.run import RunState
+from muster.store.dialects import AnyRow, AnyRows, insert_into
+from muster.store.tables import idempotency_keys, runs, workflows
+
+AnySelect = Select[*tuple[Any, ...]]
+_OPEN = (RunState.QUEUED, RunState.RUNNING)
+
+
+async def add(tx: AsyncConnection, **columns: Any) -> None:
+    """Makes a run."""
+    await tx.execute(insert(runs).values(**columns))
+
+
+async def start(tx: AsyncConnection, run_ids: Collection[str], now_ms: int) -> None:
+    """queued → running, for those that are still queued."""
+    statement = (
+        update(runs)
+        .where(runs.c.run_id == bindparam("run"), runs.c.status == RunState.QUEUED)
+        .values(status=RunState.RUNNING, started_at=now_ms)
+    )
+    await tx.execute(statement, [{"run": run_id} for run_id in sorted(run_ids)])
+
+
+async def finish(tx: AsyncConnection, run_id: str, status: RunState, now_ms: int) -> None:
+    """queued | running → `status`; a run that has ended stays as it ended."""
+    await tx.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.status.in_(_OPEN))
+        .values(status=status, started_at=func.coalesce(runs.c.started_at, now_ms), ended_at=now_ms)
+    )
+
+
+async def find(tx: AsyncConnection, run_id: str) -> AnyRow | None:
+    """A run with its workflow's name."""
+    return (await tx.execute(_with_name().where(runs.c.run_id == run_id))).first()
+
+
+async def known(tx: AsyncConnection, run_ids: Collection[str]) -> set[str]:
+    """Those of `run_ids` that exist."""
+    query = select(runs.c.run_id).where(runs.c.run_id.in_(sorted(run_ids)))
+    return set((await tx.execute(query)).scalars())
+
+
+async def page(
+    tx: AsyncConnection,
+    *,
+    statuses: Collection[RunState],
+    created_since_ms: int | None,
+    workflow_id: str | None,
+    after: tuple[int, str] | None,
+    limit: int,
+) -> AnyRows:
+    """Failed and running first, then newest first. `after` is (attention, run_id) of the last one seen."""
+    query = _matching(_with_name(), statuses, created_since_ms, workflow_id)
+    if after is not None:
+        attention, run_id = after
+        query = query.where(
+            (runs.c.attention > attention) | ((runs.c.attention == attention) & (runs.c.run_id < run_id))
+        )
+    return (await tx.execute(query.order_by(runs.c.attention, runs.c.run_id.desc()).limit(limit))).all()
+
+
+async def count_by_status(
+    tx: AsyncConnection,
+    *,
+    statuses: Collection[RunState],
+    created_since_ms: int | None,
+    workflow_id: str | None,
+) -> dict[RunState, int]:
+    """How many runs match, by state; only the states that occur."""
+    query = _matching(select(runs.c.status, func.count()), statuses, created_since_ms, workflow_id)
+    return {RunState(status): count for status, count in await tx.execute(query.group_by(runs.c.status))}
+
+
+async def remember_key(tx: AsyncConnection, *, key: str, body_hash: str, run_id: str, now_ms: int) -> bool:
+    """Whether the key is new; False when a run was already asked for under it."""
+    statement = insert_into(tx, idempotency_keys).on_conflict_do_nothing()
+    result = await tx.execute(
+        statement.values(key=key, body_hash=body_hash, run_id=run_id, created_at=now_ms).returning(
+            idempotency_keys.c.key
+        )
+    )
+    return result.first() is not None
+
+
+async def find_key(tx: AsyncConnection, key: str) -> AnyRow | None:
+    """(body_hash, run_id) asked for under the key."""
+    query = select(idempotency_keys.c.body_hash, idempotency_keys.c.run_id).where(idempotency_keys.c.key == key)
+    return (await tx.execute(query)).first()
+
+
+def _with_name() -> AnySelect:
+    return select(runs, workflows.c.name.label("workflow_name")).join_from(
+        runs, workflows, (runs.c.workflow_id == workflows.c.workflow_id) & (runs.c.version == workflows.c.version)
+    )
+
+
+def _matching(
+    query: AnySelect, statuses: Collection[RunState], created_since_ms: int | None, workflow_id: str | None
+) -> AnySelect:
+    if statuses:
+        query = query.where(runs.c.status.in_(sorted(statuses)))
+    if created_since_ms is not None:
+        query = query.where(runs.c.created_at >= created_since_ms)
+    if workflow_id is not None:
+        query = query.where(runs.c.workflow_id == workflow_id)
+    return query
