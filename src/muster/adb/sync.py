@@ -1,0 +1,148 @@
+"""Files to and from a phone over `sync:`, one connection each, with a limit on size and on silence."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from muster.adb.client import AdbClient
+from muster.adb.connection import Connection
+from muster.adb.errors import (
+    AdbConnectionLost,
+    AdbDeviceUnresponsive,
+    AdbFileError,
+    AdbProtocolError,
+    AdbTooLarge,
+)
+from muster.adb.sync_protocol import (
+    Chunk,
+    End,
+    Failed,
+    RemoteEntry,
+    RemoteStat,
+    SyncDecoder,
+    SyncEvent,
+    data_messages,
+    done_message,
+    path_request,
+    send_request,
+)
+
+SILENCE_TIMEOUT_SEC: Final = 30.0
+"""A phone's flash may stall for seconds; longer without one byte either way is a hung phone."""
+FILE_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
+PULL_BYTES_MAX_DEFAULT: Final = 64 * 1024 * 1024
+LIST_ENTRIES_MAX: Final = 100_000
+_READ_BYTES: Final = 512 * 1024
+
+
+class AdbSync:
+    """The file service of the phone `serial`. Every call raises AdbError; AdbFileError is the phone's own no."""
+
+    def __init__(self, client: AdbClient, serial: str, *, silence_timeout_sec: float = SILENCE_TIMEOUT_SEC) -> None:
+        self._client = client
+        self._serial = serial
+        self._silence_timeout_sec = silence_timeout_sec
+
+    async def stat(self, remote: str) -> RemoteStat | None:
+        """Mode, size and time of a file or folder; None when there is none (or it may not be seen)."""
+        async with self._session(path_request(b"STAT", remote)) as session:
+            event = await session.event()
+        if not isinstance(event, RemoteStat):
+            raise AdbProtocolError(f"an answer to STAT that is none: {event!r:.100}")
+        return event if event.exists else None
+
+    async def list(self, remote: str) -> tuple[RemoteEntry, ...]:
+        """What lies in a folder, without `.` and `..`; empty for one that does not exist, as the protocol has it."""
+        entries: list[RemoteEntry] = []
+        async with self._session(path_request(b"LIST", remote), listing=True) as session:
+            while isinstance(event := await session.event(), RemoteEntry):
+                if len(entries) >= LIST_ENTRIES_MAX:
+                    raise AdbTooLarge(f"{remote} holds more than {LIST_ENTRIES_MAX} names")
+                if event.name not in (".", ".."):
+                    entries.append(event)
+            _expect_end(event)
+        return tuple(entries)
+
+    async def pull(self, remote: str, *, bytes_max: int = PULL_BYTES_MAX_DEFAULT) -> bytes:
+        """A file's bytes, whole or not at all."""
+        data = bytearray()
+        async with self._session(path_request(b"RECV", remote)) as session:
+            while isinstance(event := await session.event(), Chunk):
+                data += event.data
+                if len(data) > bytes_max:
+                    raise AdbTooLarge(f"{remote} is larger than {bytes_max} bytes")
+            _expect_end(event)
+        return bytes(data)
+
+    async def push(self, source: bytes | Path, remote: str, *, mode: int = 0o644, mtime_sec: int = 0) -> None:
+        """Writes bytes or a file of this PC to `remote`, whose parent folders the phone makes. Reports success only
+        after the phone has said so; cancelled or failed, a part of the file may be left on the phone."""
+        request = send_request(remote, mode)
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else await asyncio.to_thread(source.open, "rb")
+        with file:
+            async with self._session(request) as session:
+                sent = 0
+                while piece := await asyncio.to_thread(file.read, _READ_BYTES):
+                    sent += len(piece)
+                    if sent > FILE_BYTES_MAX:
+                        raise AdbTooLarge(f"a pushed file is at most {FILE_BYTES_MAX} bytes")
+                    await session.send(data_messages(piece))
+                await session.send(done_message(mtime_sec))
+                _expect_end(await session.event())
+
+    @asynccontextmanager
+    async def _session(self, request: bytes, *, listing: bool = False) -> AsyncIterator["_Session"]:
+        async with self._client.open(self._serial, "sync:") as stream:
+            session = _Session(stream, SyncDecoder(listing=listing), self._silence_timeout_sec)
+            await session.send(request)
+            yield session
+
+
+def _expect_end(event: SyncEvent) -> None:
+    if not isinstance(event, End):
+        raise AdbProtocolError(f"expected the end of a transfer, got {type(event).__name__}")
+
+
+class _Session:
+    """One file operation on one open stream."""
+
+    def __init__(self, stream: Connection, decoder: SyncDecoder, silence_timeout_sec: float) -> None:
+        self._stream = stream
+        self._decoder = decoder
+        self._silence_timeout_sec = silence_timeout_sec
+
+    async def event(self) -> SyncEvent:
+        """The next event. Raises AdbFileError for the phone's FAIL."""
+        event = self._decoder.next_event()
+        while event is None:
+            async with self._limit():
+                data = await self._stream.read()
+            if not data:
+                raise AdbConnectionLost("the phone's file service hung up in the middle")
+            self._decoder.feed(data)
+            event = self._decoder.next_event()
+        if isinstance(event, Failed):
+            raise AdbFileError(event.message)
+        return event
+
+    async def send(self, data: bytes) -> None:
+        """Sends bytes; a phone that refuses in the middle of a push hangs up, its reason then waits to be read."""
+        try:
+            async with self._limit():
+                await self._stream.write(data)
+        except AdbConnectionLost:
+            await self.event()
+            raise
+
+    @asynccontextmanager
+    async def _limit(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._silence_timeout_sec):
+                yield
+        except TimeoutError:
+            raise AdbDeviceUnresponsive(
+                f"the phone's file service was silent for {self._silence_timeout_sec:g} s"
+            ) from None
