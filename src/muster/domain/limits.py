@@ -11,6 +11,8 @@ TASK_TIMEOUT_MS_MAX: Final = 1_800_000
 TASK_TIMEOUT_MS_DEFAULT: Final = 90_000
 UPLOAD_TIMEOUT_MS_DEFAULT: Final = 30_000
 RETRY_COUNT_MAX: Final = 10
+# Before the second try of a step; before the third twice that, and so on.
+STEP_RETRY_PAUSE_MS: Final = 500
 MAX_ATTEMPTS_MAX: Final = 10
 RECIPE_STEPS_MAX: Final = 200
 RECIPE_BYTES_MAX: Final = 512 * 1024
