@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from muster.recipe.issues import PathPart, RecipeIssue
 from muster.recipe.model import PATTERN_CHARS_MAX, Assertion, OutputExpectation
 from muster.recipe.patterns import PatternError, compile_pattern
+from muster.recipe.render import command_slots, strip_adb
 from muster.recipe.template import BUILT_INS, Filter, TemplateError, placeholders
 
 Location = tuple[PathPart, ...]
@@ -37,12 +38,6 @@ _HOST_WORDS: Final = frozenset(
         "start-server",
     }
 )
-_ADB_PREFIX = re.compile(r"^\s*adb\s+(?:shell(?:\s+|$))?")
-
-
-def strip_adb(command: str) -> str:
-    """The command for the phone's shell: without a leading `adb ` or `adb shell ` (spec/02)."""
-    return _ADB_PREFIX.sub("", command, count=1)
 
 
 def model_of_assertion(inside: Location) -> type[BaseModel]:
@@ -85,7 +80,7 @@ class _Checker:
             self._condition(place, condition)
         if step.get("retryCount") and step.get("onFailure") != "retry":
             self._warn((*at, "retryCount"), "has no effect without onFailure: retry")
-        if step.get("onFailure") == "retry" and "retryCount" not in step:
+        if step.get("onFailure") == "retry" and not step.get("retryCount"):
             self._warn((*at, "onFailure"), "retry without a retryCount tries no second time")
         self._remember(at, index, step)
 
@@ -159,7 +154,7 @@ class _Checker:
         place = (*at, "command")
         self._prefix(place, command)
         try:
-            found = placeholders(command)
+            found = [slot.placeholder for slot in command_slots(strip_adb(command))]
         except TemplateError as error:
             self._fail(place, str(error))
             return
