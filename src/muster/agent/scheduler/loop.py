@@ -7,7 +7,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -151,11 +151,11 @@ class SchedulerLoop:
         if self._draining:
             return ()
         if not self._parts.locks.acquire(device_id):
-            self._background.start(f"lock of {device_id}", self._await_lock(task))
+            _ = self._background.start(f"lock of {device_id}", self._await_lock(task))
             return decide(self._state, PutBack(task.task_id))
         held = self._held[task.task_id] = _Held(task)
         self._nothing_held.clear()
-        self._background.start(f"task {task.task_id}", self._run(held))
+        _ = self._background.start(f"task {task.task_id}", self._run(held))
         return ()
 
     async def _run(self, held: _Held) -> None:
@@ -175,32 +175,28 @@ class SchedulerLoop:
         self._apply(Finished(task.task_id))
 
     async def _execute(self, held: _Held, reporter: "TaskReporter") -> TaskOutcome:
-        if held.stop is not None:
-            return _stopped(held.stop)
+        if (stopped := _stopped(held, reporter.runtime_handle)) is not None:
+            return stopped
         # A task of its own: cancelling it cannot hit the recording of its outcome, nor come before its first step.
         held.execution = asyncio.create_task(
             self._parts.executor.execute(held.task, reporter), name=f"execute {held.task.task_id}"
         )
         try:
             return await held.execution
-        except asyncio.CancelledError:
-            if held.stop is None:
+        except asyncio.CancelledError as error:
+            if (stopped := _stopped(held, reporter.runtime_handle)) is not None:
+                return stopped
+            if _is_being_cancelled():
                 raise
-            return _stopped(held.stop)
-        except Exception as error:  # noqa: BLE001 - a bug in the executor must not take its neighbours along
-            log.error("The executor failed, which is a bug", exc_info=True, task_id=held.task.task_id)
-            return TaskOutcome(
-                TaskState.FAILED,
-                FailureReason.UNKNOWN,
-                f"the agent failed while executing: {type(error).__name__}: {error}",
-                runtime_handle=reporter.runtime_handle,
-            )
+            return _bug(held.task, error, reporter.runtime_handle)
+        except Exception as error:  # noqa: BLE001 - one bug must not take nineteen neighbours along
+            return _bug(held.task, error, reporter.runtime_handle)
         finally:
             held.execution = None
 
     def _end_unstarted(self, task: Task, outcome: TaskOutcome) -> None:
         del self._tasks[task.task_id]
-        self._background.start(f"end {task.task_id}", self._record_unstarted(task, outcome))
+        _ = self._background.start(f"end {task.task_id}", self._record_unstarted(task, outcome))
 
     async def _record_unstarted(self, task: Task, outcome: TaskOutcome) -> None:
         with bind_context(run_id=task.run.run_id, device_id=task.device_id):
@@ -309,12 +305,31 @@ def _stop(held: _Held, reason: StopReason) -> None:
             held.execution.cancel()
 
 
-def _stopped(reason: StopReason) -> TaskOutcome:
-    if reason is StopReason.CANCELLED:
-        return _cancelled("cancelled while it was running")
-    return TaskOutcome(
-        TaskState.FAILED, FailureReason.NODE_RESTARTED, "the node agent was stopped while this task was running"
-    )
+def _stopped(held: _Held, runtime_handle: str | None) -> TaskOutcome | None:
+    match held.stop:
+        case None:
+            return None
+        case StopReason.CANCELLED:
+            return replace(_cancelled("cancelled while it was running"), runtime_handle=runtime_handle)
+        case StopReason.SHUTDOWN:
+            return TaskOutcome(
+                TaskState.FAILED,
+                FailureReason.NODE_RESTARTED,
+                "the node agent was stopped while this task was running",
+                runtime_handle=runtime_handle,
+            )
+
+
+def _is_being_cancelled() -> bool:
+    current = asyncio.current_task()
+    return current is not None and current.cancelling() > 0
+
+
+def _bug(task: Task, error: BaseException, runtime_handle: str | None) -> TaskOutcome:
+    """An executor must not raise; when it does, the task still ends and its neighbours go on."""
+    log.error("The executor failed, which is a bug", exc_info=error, task_id=task.task_id)
+    message = f"the agent failed while executing: {type(error).__name__}: {error}"
+    return TaskOutcome(TaskState.FAILED, FailureReason.UNKNOWN, message, runtime_handle=runtime_handle)
 
 
 def _cancelled(message: str) -> TaskOutcome:

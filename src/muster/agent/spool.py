@@ -1,0 +1,207 @@
+"""Pictures on their way to the store: on this node's disk with their hash before any upload begins (spec/07)."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Final
+
+from muster.agent.journal import JournalError, Leftover, SpoolLedger
+from muster.agent.link import BackendLink, LinkError, LinkRefused, is_final_refusal
+from muster.agent.narrate import Narrator
+from muster.agent.ports import SpooledArtifact, StoredArtifact, Task, UploadError
+from muster.agent.waiting import set_within
+from muster.contracts.api import UploadRequest
+from muster.domain.limits import OUTBOX_RETRY_LADDER_SEC, SPOOL_BYTES_MAX
+from muster.runtime.backoff import ladder_delay_sec
+from muster.runtime.clock import Clock
+from muster.runtime.ids import NewId
+from muster.runtime.logs import get_logger
+
+log = get_logger()
+LEFTOVERS_AT_ONCE: Final = 50
+
+
+class DiskSpool:
+    """`ports.Spool` in a folder. A picture leaves it only when the store has confirmed it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: SpoolLedger,
+        link: BackendLink,
+        *,
+        clock: Clock,
+        new_id: NewId,
+        bytes_max: int = SPOOL_BYTES_MAX,
+    ) -> None:
+        self._folder = folder
+        self._ledger = ledger
+        self._link = link
+        self._clock = clock
+        self._new_id = new_id
+        self._bytes_max = bytes_max
+
+    async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
+        """See `Spool`. Raises UploadError when the disk or the spool is full."""
+        taken_at_ms = self._clock.now_ms()
+        path = self._folder / f"{self._new_id()}.png"
+        try:
+            if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
+                raise UploadError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
+            sha256 = await asyncio.to_thread(_write_durably, path, png)
+            artifact = SpooledArtifact(
+                task_id=task.task_id,
+                run_id=task.run.run_id,
+                device_id=task.device_id,
+                attempt=task.attempt,
+                step_id=step_id,
+                taken_at_ms=taken_at_ms,
+                path=path,
+                sha256=sha256,
+                size=len(png),
+            )
+            await self._ledger.spool_add(artifact)
+        except (OSError, JournalError) as error:
+            raise UploadError(f"the picture cannot be kept on this node's disk: {error}") from error
+        return artifact
+
+    async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:
+        """See `Spool`."""
+        try:
+            return await self.store(artifact)
+        except (LinkError, JournalError, OSError) as error:
+            raise UploadError(f"the picture is not stored yet: {error}") from error
+
+    async def store(self, artifact: SpooledArtifact) -> StoredArtifact:
+        """`upload` with its causes told apart: LinkError, JournalError; OSError when the file cannot be read."""
+        request = UploadRequest(
+            task_id=artifact.task_id,
+            step_id=artifact.step_id,
+            taken_at=artifact.taken_at_ms,
+            sha256=artifact.sha256,
+            size=artifact.size,
+        )
+        ticket = await self._link.request_upload(request)
+        await self._link.put_object(ticket, artifact.path)
+        await self._ledger.spool_stored(artifact.path.name, ticket.key)
+        artifact.path.unlink(missing_ok=True)
+        return StoredArtifact(artifact.step_id, ticket.key, artifact.sha256, artifact.size)
+
+    async def tidy(self) -> None:
+        """Removes what a crash left half done: files that the journal does not know."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        known = await self._ledger.spool_names()
+        for path in self._folder.iterdir():
+            if path.name not in known:
+                path.unlink(missing_ok=True)
+
+
+class SpoolSweeper:
+    """Takes to the store what ended tasks left behind, and tells of it (`artifact_stored`)."""
+
+    def __init__(
+        self,
+        spool: DiskSpool,
+        ledger: SpoolLedger,
+        *,
+        narrator: Narrator,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._narrator = narrator
+        self._clock = clock
+        self._rng = rng
+        self._wake = asyncio.Event()
+        self._wake.set()
+
+    def wake(self) -> None:
+        """A task has ended: look whether it left something."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Sweeps until it is cancelled."""
+        failures = 0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if await self._sweep():
+                failures = 0
+                continue
+            failures += 1
+            await set_within(self._wake, ladder_delay_sec(failures, OUTBOX_RETRY_LADDER_SEC, self._rng), self._clock)
+            self._wake.set()
+
+    async def _sweep(self) -> bool:
+        """Takes the leftovers one by one, oldest first. False: the store or the disk does not take them now."""
+        try:
+            while leftovers := await self._ledger.spool_leftovers(LEFTOVERS_AT_ONCE):
+                for leftover in leftovers:
+                    await self._take(leftover)
+        except (LinkError, JournalError) as error:
+            log.warning("Pictures wait in the spool", error=str(error))
+            return False
+        return True
+
+    async def _take(self, leftover: Leftover) -> None:
+        picture = leftover.artifact
+        try:
+            if leftover.storage_path is None:
+                stored = await self._spool.store(picture)
+            else:
+                stored = StoredArtifact(picture.step_id, leftover.storage_path, picture.sha256, picture.size)
+        except OSError as error:
+            await self._give_up(picture, f"its file cannot be read: {error}")
+            return
+        except LinkRefused as refusal:
+            if not is_final_refusal(refusal.status):
+                raise
+            await self._give_up(picture, str(refusal))
+            return
+        if await self._ledger.tell_stored(picture.path.name, self._narrator.artifact_stored(picture, stored)):
+            log.info(
+                "Artifact stored late", run_id=picture.run_id, device_id=picture.device_id, path=stored.storage_path
+            )
+
+    async def _give_up(self, picture: SpooledArtifact, why: str) -> None:
+        log.error(
+            "A picture will never be stored; it stays in the spool",
+            run_id=picture.run_id,
+            device_id=picture.device_id,
+            file=picture.path.name,
+            error=why,
+        )
+        await self._ledger.spool_refused(picture.path.name, why)
+
+
+def _write_durably(path: Path, content: bytes) -> str:
+    """Writes all or nothing, synced to the disk; answers the SHA-256. Blocking."""
+    part = path.with_suffix(".part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renaming durable. Windows cannot open a folder; NTFS journals names by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
