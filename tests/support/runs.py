@@ -159,12 +159,12 @@ class MemoryRuns:
 
     async def snapshot(self, run_id: str) -> RunSnapshot | None:
         run = self._runs.get(run_id)
-        return run and RunSnapshot(run=run, tasks=self.tasks(run_id), now=self.clock.now_ms())
+        return RunSnapshot(run=run, tasks=self.tasks(run_id), now=self.clock.now_ms()) if run else None
 
     async def delta(self, run_id: str, task_ids: frozenset[str]) -> RunDelta | None:
         run = self._runs.get(run_id)
         tasks = [task for task in self.tasks(run_id) if task.task_id in task_ids] if run else []
-        return run and RunDelta(run=run, tasks=tasks, now=self.clock.now_ms())
+        return RunDelta(run=run, tasks=tasks, now=self.clock.now_ms()) if run else None
 
     async def detail(self, run_id: str) -> RunDetail | None:
         run = self._runs.get(run_id)

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.support.manual_clock import ManualClock, settle
+from tests.support.runs import MemoryRuns
 
 from muster.backend.live import LiveRuns, LiveStream, Refusal
 from muster.client.sse import SseEvent, SseParser
 from muster.contracts.api import RunDelta, RunSnapshot
 from muster.domain import limits
 from muster.domain.task import TaskState
-from tests.support.manual_clock import ManualClock, settle
-from tests.support.runs import MemoryRuns
 
 
 class CountingRuns(MemoryRuns):

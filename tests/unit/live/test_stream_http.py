@@ -8,14 +8,14 @@ from contextlib import closing
 import httpx2
 import pytest
 from fastapi import FastAPI
+from tests.support.runs import MemoryRuns
+from tests.support.web import WebServer
 
 from muster.backend.api.stream import stream_router
 from muster.backend.live import LiveRuns
 from muster.client.sse import SseEvent, SseParser
 from muster.domain.task import TaskState
 from muster.runtime.clock import SystemClock
-from tests.support.runs import MemoryRuns
-from tests.support.web import WebServer
 
 
 class Backend:
