@@ -69,6 +69,8 @@ class DeviceStatus:
     battery: int | None = None
     temperature: float | None = None
     last_error_message: str | None = None
+    # Why it must not start although it is there: `identity_conflict`.
+    problem: FailureReason | None = None
 
 
 class Phones(Protocol):
