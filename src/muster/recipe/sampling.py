@@ -10,4 +10,5 @@ def is_sampled(run_id: str, device_id: str, step_id: str, probability: float) ->
     # The lengths keep ("a", "bc") and ("ab", "c") apart.
     text = "".join(f"{len(part)}:{part}" for part in (run_id, device_id, step_id))
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[: _BITS // 8], "big") < probability * 2**_BITS
+    drawn = int.from_bytes(digest[: _BITS // 8], "big")
+    return bool(drawn < probability * 2**_BITS)

@@ -1,0 +1,1 @@
+"""One task from preflight to its outcome."""

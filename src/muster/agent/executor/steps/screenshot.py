@@ -1,0 +1,27 @@
+"""`screenshot`: a picture of the phone, verified to be whole, safe on this node's disk before the step ends."""
+
+import asyncio
+
+from muster.agent.executor.context import StepResult, TaskContext
+from muster.agent.executor.pictures import PictureError, whole_png
+from muster.domain.failure import FailureReason
+from muster.recipe.model import ScreenshotStep
+
+
+class Screenshots:
+    """Takes screenshots. Decoding takes a CPU for a tenth of a second, so only `decoders` at once do, in threads."""
+
+    def __init__(self, decoders: int = 2) -> None:
+        self._decoding = asyncio.Semaphore(decoders)
+
+    async def __call__(self, step: ScreenshotStep, context: TaskContext) -> StepResult:
+        """Fails as `screenshot_error` when what came is no whole picture."""
+        data = await context.phone().screenshot()
+        try:
+            async with self._decoding:
+                png = await asyncio.to_thread(whole_png, data)
+        except PictureError as error:
+            return StepResult(FailureReason.SCREENSHOT_ERROR, f"no whole picture came: {error}")
+        artifact = await context.spool.add(context.task, step.id, png)
+        context.pictures[step.id] = artifact
+        return StepResult(snippet=f"{artifact.size} bytes, sha256 {artifact.sha256}")

@@ -1,0 +1,247 @@
+"""One task as a readable pipeline: gates, steps, outcome; teardown always; the task's limit bounds everything."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from muster.agent.executor.context import StepResult, TaskContext
+from muster.agent.executor.kinds import StepKinds
+from muster.agent.executor.words import Mask
+from muster.agent.ports import (
+    ExecutorSettings,
+    PhoneError,
+    Phones,
+    Reporter,
+    Spool,
+    StepProgress,
+    Task,
+    TaskOutcome,
+)
+from muster.agent.preflight.gate import Gate, Refused, Subject
+from muster.agent.preflight.gates import GATES, pass_gates
+from muster.domain import limits
+from muster.domain.failure import FailureReason
+from muster.domain.task import StepState, TaskState
+from muster.recipe.conditions import DeviceFacts
+from muster.recipe.interpreter import (
+    Finish,
+    Program,
+    RunStep,
+    SkipStep,
+    State,
+    StepOutcome,
+    failure_reason,
+    next_action,
+    record,
+    record_skip,
+)
+from muster.recipe.model import Step
+from muster.recipe.render import RenderError
+from muster.recipe.template import TemplateError
+from muster.runtime.clock import Clock
+from muster.runtime.logs import bind_context, get_logger
+
+log = get_logger()
+
+
+class TaskExecutor:
+    """Implements `ports.Executor`. One serves all the node's tasks: it holds nothing of any of them."""
+
+    def __init__(
+        self, phones: Phones, spool: Spool, settings: ExecutorSettings, clock: Clock, gates: Sequence[Gate] = GATES
+    ) -> None:
+        self._phones = phones
+        self._spool = spool
+        self._settings = settings
+        self._clock = clock
+        self._gates = gates
+        self._kinds = StepKinds()
+
+    async def execute(self, task: Task, report: Reporter) -> TaskOutcome:
+        """From preflight to the outcome. Cancelling ends the work at once."""
+        mask = Mask(self._settings.secrets.values())
+        context = TaskContext(task, self._phones, self._spool, self._settings, mask)
+        execution = _Execution(context, report, self._clock, self._gates, self._kinds)
+        with bind_context(run_id=task.run.run_id, node_id=self._settings.node_id, device_id=task.device_id):
+            log.info("Task started", attempt=task.attempt, workflow_id=task.run.workflow_id)
+            started = self._clock.monotonic()
+            ending = "interrupted"
+            try:
+                outcome = await execution.run()
+                ending = outcome.status.value
+            finally:
+                duration_ms = round((self._clock.monotonic() - started) * 1000)
+                log.info("Task ended", status=ending, duration_ms=duration_ms)
+            if outcome.failure_reason is not None:
+                log.warning("Task not done", reason=outcome.failure_reason.value, error=outcome.error_message)
+        return outcome
+
+
+@dataclass(slots=True)
+class _Running:
+    """The try that is going on."""
+
+    action: RunStep
+    started_at_ms: int
+    started: float
+
+
+@dataclass(slots=True)
+class _Execution:
+    """One task while it runs."""
+
+    context: TaskContext
+    report: Reporter
+    clock: Clock
+    gates: Sequence[Gate]
+    kinds: StepKinds
+    state: State = field(default_factory=State)
+    running: _Running | None = None
+    last_error: str | None = None
+
+    async def run(self) -> TaskOutcome:
+        """The task within its own limit."""
+        task, status = self.context.task, self.context.phones.status(self.context.task.device_id)
+        handle = status.runtime_handle if status else None
+        try:
+            async with asyncio.timeout(task.run.global_timeout_ms / 1000) as limit:
+                outcome = await self._preflight_and_steps()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            outcome = await self._out_of_time()
+        return replace(outcome, runtime_handle=handle, artifact=self.context.stored)
+
+    async def _preflight_and_steps(self) -> TaskOutcome:
+        task, phones = self.context.task, self.context.phones
+        phone = phones.find(task.device_id)
+        if phone is not None:
+            await self.report.started(phone.runtime_handle)
+        subject = Subject(
+            task.device_id, phones, self.clock, self.context.settings.preflight_timeout_ms, DeviceFacts(task.device_id)
+        )
+        verdict = await pass_gates(subject, self.gates)
+        if isinstance(verdict, Refused):
+            return TaskOutcome(verdict.status, verdict.reason, self._tidy(verdict.message))
+        return await self._steps(verdict)
+
+    async def _steps(self, facts: DeviceFacts) -> TaskOutcome:
+        run = self.context.task.run
+        program = Program(
+            run.recipe, run.run_id, facts, run.timeout_overrides_ms, self.context.settings.upload_timeout_ms
+        )
+        while True:
+            action = next_action(program, self.state)
+            match action:
+                case Finish(reason, failed_steps):
+                    return self._finished(reason, failed_steps)
+                case SkipStep():
+                    await self._skip(program.recipe.steps[action.index], action)
+                    self.state = record_skip(program, self.state)
+                case RunStep():
+                    outcome = await self._try(program.recipe.steps[action.index], action)
+                    self.state = record(program, self.state, outcome)
+
+    def _finished(self, reason: FailureReason | None, failed_steps: tuple[str, ...]) -> TaskOutcome:
+        if reason is None:
+            return TaskOutcome(TaskState.SUCCEEDED, failed_steps=failed_steps)
+        message = f"step {failed_steps[-1]}: {self.last_error}"
+        return TaskOutcome(TaskState.FAILED, reason, self._tidy(message), failed_steps)
+
+    async def _skip(self, step: Step, action: SkipStep) -> None:
+        await self.report.progress(
+            StepProgress(
+                step_id=step.id,
+                phase=step.phase,
+                status=StepState.SKIPPED,
+                step_index=action.index,
+                steps_total=len(self.context.task.run.recipe.steps),
+                log_snippet=action.why,
+            )
+        )
+
+    async def _try(self, step: Step, action: RunStep) -> StepOutcome:
+        """One try of one step within its limit, told before and after."""
+        if action.pause_ms:
+            await self.clock.sleep(action.pause_ms / 1000)
+        self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
+        await self.report.progress(self._progress(step, StepState.RUNNING))
+        result, timed_out = await self._within_limit(step, action)
+        outcome = StepOutcome(self._elapsed_ms(), result.reason, timed_out, result.fate_unknown or timed_out)
+        await self._tell_end(step, result, outcome)
+        self.running = None
+        return outcome
+
+    async def _within_limit(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
+        """What the step answered, and whether it ran out of time instead."""
+        if action.limit_ms <= 0:
+            return StepResult(FailureReason.STEP_TIMEOUT, f"phase {step.phase} had used up its time before"), True
+        try:
+            async with asyncio.timeout(action.limit_ms / 1000) as limit:
+                return await self.kinds.run(step, self.context), False
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return StepResult(FailureReason.STEP_TIMEOUT, f"not done within {action.limit_ms / 1000:g} s"), True
+        except PhoneError as error:
+            return StepResult(error.reason, str(error), fate_unknown=True), False
+        except RenderError as error:
+            return StepResult(error.reason, str(error)), False
+        except TemplateError as error:
+            return StepResult(FailureReason.STEP_FAILED, str(error)), False
+
+    async def _tell_end(self, step: Step, result: StepResult, outcome: StepOutcome) -> None:
+        if result.reason is None:
+            done = self._progress(step, StepState.COMPLETED)
+            await self.report.progress(replace(done, exit_code=result.exit_code, log_snippet=result.snippet))
+            return
+        self.last_error = result.message
+        reason = failure_reason(step, outcome)
+        log.warning("Step failed", step_id=step.id, reason=reason.value, error=self._tidy(result.message))
+        await self.report.progress(
+            replace(
+                self._progress(step, StepState.FAILED),
+                exit_code=result.exit_code,
+                log_snippet=result.snippet,
+                failure_reason=reason,
+                error_message=self._tidy(result.message),
+            )
+        )
+
+    async def _out_of_time(self) -> TaskOutcome:
+        """The task's limit struck: during preflight, between steps or in one, which then is what failed."""
+        seconds = self.context.task.run.global_timeout_ms / 1000
+        message, failed_steps = f"the task was not done within {seconds:g} s", self.state.failed_steps
+        if self.running is not None:
+            step = self.context.task.run.recipe.steps[self.running.action.index]
+            message, failed_steps = f"{message}; it was in step {step.id}", (*failed_steps, step.id)
+            await self.report.progress(
+                replace(
+                    self._progress(step, StepState.FAILED),
+                    failure_reason=FailureReason.TASK_TIMEOUT,
+                    error_message=message,
+                )
+            )
+        return TaskOutcome(TaskState.FAILED, FailureReason.TASK_TIMEOUT, message, failed_steps)
+
+    def _progress(self, step: Step, status: StepState) -> StepProgress:
+        assert self.running is not None, "progress is told of a try that is going on"
+        ended = status is not StepState.RUNNING
+        return StepProgress(
+            step_id=step.id,
+            phase=step.phase,
+            status=status,
+            step_index=self.running.action.index,
+            steps_total=len(self.context.task.run.recipe.steps),
+            try_number=self.running.action.try_number,
+            started_at_ms=self.running.started_at_ms,
+            ended_at_ms=self.clock.now_ms() if ended else None,
+            duration_ms=self._elapsed_ms() if ended else None,
+        )
+
+    def _elapsed_ms(self) -> int:
+        assert self.running is not None, "time is measured of a try that is going on"
+        return round((self.clock.monotonic() - self.running.started) * 1000)
+
+    def _tidy(self, message: str | None) -> str:
+        return self.context.mask(message or "no cause was told")[: limits.ERROR_MESSAGE_CHARS_MAX]

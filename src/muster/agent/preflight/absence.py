@@ -1,0 +1,52 @@
+"""What to say of a phone that takes no commands, before its task (R2.2, R8.2) and in the middle of it."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from muster.agent.ports import DeviceStatus, PhoneError
+from muster.agent.preflight.gate import Refused
+from muster.domain.device import AttachState
+from muster.domain.failure import FailureReason
+from muster.domain.limits import ONLINE_WINDOW_SEC
+from muster.domain.task import TaskState
+
+_MISSING: Final = (FailureReason.ADB_MISSING, "the phone is not attached: check its cable, hub and power")
+_WORDS: Final[Mapping[AttachState, tuple[FailureReason, str]]] = MappingProxyType(
+    {
+        AttachState.UNAUTHORIZED: (
+            FailureReason.NEEDS_USB_AUTHORIZATION,
+            "the phone does not trust this PC: accept the USB debugging question on its screen",
+        ),
+        AttachState.OFFLINE: (FailureReason.ADB_OFFLINE, "adb shows the phone as offline: check its cable or Wi-Fi"),
+        AttachState.MISSING: _MISSING,
+        # Attached a moment ago and gone between two looks.
+        AttachState.DEVICE: _MISSING,
+    }
+)
+
+
+def refusal(status: DeviceStatus | None, now: float) -> Refused:
+    """The end of a task whose phone takes no commands at its turn. `now` is monotonic seconds.
+
+    Offline by R8.1 (no sign of it within the window): skipped. Online and yet not there, or not allowed: failed.
+    """
+    if status is None:
+        return Refused(
+            TaskState.SKIPPED_OFFLINE, FailureReason.ADB_MISSING, "this node has not seen the phone since it started"
+        )
+    error = gone(status)
+    is_online = status.last_seen is not None and now - status.last_seen <= ONLINE_WINDOW_SEC
+    needs_somebody = status.problem is not None or status.state is AttachState.UNAUTHORIZED
+    if is_online or needs_somebody or status.state is AttachState.DEVICE:
+        return Refused(TaskState.FAILED, error.reason, str(error))
+    return Refused(TaskState.SKIPPED_OFFLINE, error.reason, f"Offline: {error}")
+
+
+def gone(status: DeviceStatus | None) -> PhoneError:
+    """Why a phone takes no commands now."""
+    if status is None:
+        return PhoneError(*_MISSING)
+    if status.problem is not None:
+        return PhoneError(status.problem, status.last_error_message or status.problem.value)
+    return PhoneError(*_WORDS[status.state])

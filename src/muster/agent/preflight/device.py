@@ -1,0 +1,64 @@
+"""Device Preflight (R2.2): is the phone there, and does it answer?"""
+
+import asyncio
+from dataclasses import replace
+from typing import Final
+
+from muster.agent.ports import PhoneError, ShellOutput
+from muster.agent.preflight.absence import refusal
+from muster.agent.preflight.gate import Refused, Subject
+from muster.domain.failure import FailureReason
+from muster.domain.task import TaskState
+
+_TOKEN: Final = "muster-probe"  # noqa: S105  # a word to be echoed, no secret
+_PROPERTIES: Final = ("sys.boot_completed", "ro.build.version.sdk", "ro.product.model", "ro.product.manufacturer")
+PROBE: Final = "; ".join([f"echo {_TOKEN}", *(f"getprop {name}" for name in _PROPERTIES)])
+
+
+class Present:
+    """Attached and allowed to be used. A phone that is Offline (R8.1) is skipped, one that is wrong fails."""
+
+    async def check(self, subject: Subject) -> Refused | None:
+        """Looks, asks nothing."""
+        if subject.phones.find(subject.device_id) is not None:
+            return None
+        return refusal(subject.phones.status(subject.device_id), subject.clock.monotonic())
+
+
+class Answers:
+    """One command with a limit: a hung phone stays `device` for adb, only an answer tells (spec/10)."""
+
+    async def check(self, subject: Subject) -> Refused | None:
+        """Also learns the facts that a recipe's `when` may ask for."""
+        phone = subject.phones.find(subject.device_id)
+        if phone is None:
+            return refusal(subject.phones.status(subject.device_id), subject.clock.monotonic())
+        try:
+            async with asyncio.timeout(subject.timeout_ms / 1000) as limit:
+                output = await phone.shell(PROBE)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            return _refuse(f"no answer to a probe within {subject.timeout_ms / 1000:g} s: the phone hangs")
+        except PhoneError as error:
+            return Refused(TaskState.FAILED, error.reason, str(error))
+        return self._judge(subject, output)
+
+    def _judge(self, subject: Subject, output: ShellOutput) -> Refused | None:
+        token, *values = output.stdout.decode("utf-8", "replace").splitlines() or [""]
+        if token.strip() != _TOKEN:
+            return _refuse(f"the phone's shell answers nonsense: {output.stdout[:80]!r}, exit {output.exit_code}")
+        booted, sdk, model, manufacturer = [*(value.strip() for value in values), "", "", "", ""][:4]
+        if booted != "1":
+            return _refuse(f"the phone is still starting up (sys.boot_completed is “{booted}”)")
+        subject.facts = replace(
+            subject.facts,
+            sdk=int(sdk) if sdk.isascii() and sdk.isdigit() and len(sdk) < 10 else None,
+            model=model or None,
+            manufacturer=manufacturer or None,
+        )
+        return None
+
+
+def _refuse(message: str) -> Refused:
+    return Refused(TaskState.FAILED, FailureReason.DEVICE_UNRESPONSIVE, message)

@@ -1,0 +1,38 @@
+"""What a gate is."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from muster.agent.ports import Phones
+from muster.domain.failure import FailureReason
+from muster.domain.task import TaskState
+from muster.recipe.conditions import DeviceFacts
+from muster.runtime.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The task ends here: `failed`, or `skipped_offline` where the phone is Offline (R8.2)."""
+
+    status: TaskState
+    reason: FailureReason
+    message: str
+
+
+@dataclass(slots=True)
+class Subject:
+    """The phone that wants to pass. Gates write into `facts` what they learn."""
+
+    device_id: str
+    phones: Phones
+    clock: Clock
+    timeout_ms: int
+    facts: DeviceFacts
+
+
+class Gate(Protocol):
+    """Answers None to let the phone pass. Never raises for what a phone does; keeps within its own limit."""
+
+    async def check(self, subject: Subject) -> Refused | None:
+        """Asked just before the task's first step, in the order of `GATES`."""
+        ...

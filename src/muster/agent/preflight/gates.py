@@ -1,0 +1,22 @@
+"""The gates before a task's steps, in order (R2). A gate either lets the phone pass or ends the task.
+
+To add one: a file here with a class that has `check`, and its place in `GATES`.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from muster.agent.preflight.device import Answers, Present
+from muster.agent.preflight.gate import Gate, Refused, Subject
+from muster.recipe.conditions import DeviceFacts
+
+GATES: Final[tuple[Gate, ...]] = (Present(), Answers())
+
+
+async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused:
+    """What the gates learnt of the phone, or the first refusal."""
+    for gate in gates:
+        refused = await gate.check(subject)
+        if refused is not None:
+            return refused
+    return subject.facts
