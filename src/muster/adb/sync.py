@@ -83,15 +83,14 @@ class AdbSync:
         request = send_request(remote, mode)
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else await asyncio.to_thread(source.open, "rb")
         with file:
-            async with self._session(request) as session:
+            async with self._session(request) as session, session.watched_answer() as answer:
                 sent = 0
-                while piece := await asyncio.to_thread(file.read, _READ_BYTES):
+                while not answer.done() and (piece := await asyncio.to_thread(file.read, _READ_BYTES)):
                     sent += len(piece)
                     if sent > FILE_BYTES_MAX:
                         raise AdbTooLarge(f"a pushed file is at most {FILE_BYTES_MAX} bytes")
                     await session.send(data_messages(piece))
                 await session.send(done_message(mtime_sec))
-                _expect_end(await session.event())
 
     @asynccontextmanager
     async def _session(self, request: bytes, *, listing: bool = False) -> AsyncIterator["_Session"]:
@@ -115,11 +114,38 @@ class _Session:
         self._silence_timeout_sec = silence_timeout_sec
 
     async def event(self) -> SyncEvent:
-        """The next event. Raises AdbFileError for the phone's FAIL."""
+        """The next event, within the limit of silence. Raises AdbFileError for the phone's FAIL."""
+        async with self._limit():
+            return await self._event()
+
+    async def send(self, data: bytes) -> None:
+        """Sends bytes as fast as the phone takes them, within the limit of silence."""
+        async with self._limit():
+            await self._stream.write(data)
+
+    @asynccontextmanager
+    async def watched_answer(self) -> AsyncIterator["asyncio.Task[SyncEvent]"]:
+        """Listens while the block sends, because a phone may refuse in the middle; the block's end waits for its yes.
+
+        A phone that has said no also hangs up at last: then its reason counts, not the broken connection.
+        """
+        answer = asyncio.create_task(self._event(), name="answer to a push")
+        try:
+            try:
+                yield answer
+            except AdbConnectionLost:
+                await answer
+                raise
+            async with self._limit():
+                _expect_end(await answer)
+        finally:
+            answer.cancel()
+            await asyncio.gather(answer, return_exceptions=True)
+
+    async def _event(self) -> SyncEvent:
         event = self._decoder.next_event()
         while event is None:
-            async with self._limit():
-                data = await self._stream.read()
+            data = await self._stream.read()
             if not data:
                 raise AdbConnectionLost("the phone's file service hung up in the middle")
             self._decoder.feed(data)
@@ -127,15 +153,6 @@ class _Session:
         if isinstance(event, Failed):
             raise AdbFileError(event.message)
         return event
-
-    async def send(self, data: bytes) -> None:
-        """Sends bytes; a phone that refuses in the middle of a push hangs up, its reason then waits to be read."""
-        try:
-            async with self._limit():
-                await self._stream.write(data)
-        except AdbConnectionLost:
-            await self.event()
-            raise
 
     @asynccontextmanager
     async def _limit(self) -> AsyncIterator[None]:

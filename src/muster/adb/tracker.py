@@ -1,12 +1,12 @@
 """Who is attached, told by the server at every change."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from muster.adb.client import AdbClient
 from muster.adb.protocol import DeviceList, parse_device_list
 
 
-async def track(client: AdbClient) -> AsyncIterator[DeviceList]:
+async def track(client: AdbClient) -> AsyncGenerator[DeviceList, None]:
     """The whole list now and after every change, for ever; silence means that nothing changes.
 
     Never ends by itself: AdbServerGone says that the server died, and with it every TCP phone's attachment
