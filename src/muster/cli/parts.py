@@ -1,0 +1,75 @@
+"""The children of `muster up` and `muster demo`: which command each is, and the line by which it says it is ready."""
+
+import os
+import re
+import secrets
+import socket
+from pathlib import Path
+
+from muster.cli.failing import CommandFailed
+from muster.cli.family import ChildPlan
+from muster.runtime.private_folder import make_private, write_private
+from muster.runtime.settings import Settings
+
+SECRET_VARIABLE = "NODE_AGENT_SHARED_SECRET"  # noqa: S105 - a name
+BACKEND_READY = "muster backend ready on {url}"
+AGENT_READY = "muster agent {node_id} ready"
+RACK_READY = "muster sim ready: {devices} devices"
+RACK_PLACES = ", adb server {adb_server}, vendor tool {vendor_url}, control {control_url}"
+
+_BACKEND_READY = re.compile(r"^muster backend ready on (?P<url>http://\S+)$")
+_AGENT_READY = re.compile(r"^muster agent \S+ ready$")
+_RACK_READY = re.compile(
+    r"^muster sim ready: \d+ devices, adb server (?P<adb>\S+), vendor tool (?P<vendor>\S+), control (?P<control>\S+)$"
+)
+
+
+def backend_plan(settings: Settings, secret: str, *, port: int) -> ChildPlan:
+    """`muster backend` on this PC."""
+    arguments = ["backend", "--host", settings.host, "--port", str(port), "--data", str(settings.data)]
+    return ChildPlan("backend", arguments, _BACKEND_READY, {SECRET_VARIABLE: secret})
+
+
+def agent_plan(
+    settings: Settings, secret: str, *, node_id: str, backend_url: str, adb_server: str, vendor_url: str | None
+) -> ChildPlan:
+    """`muster agent` for `backend_url`."""
+    arguments = ["agent", "--backend", backend_url, "--node-id", node_id, "--data", str(settings.data)]
+    arguments += ["--adb-server", adb_server, "--vendor-url", vendor_url or "none"]
+    arguments += ["--concurrency", str(settings.concurrency)]
+    return ChildPlan("agent", arguments, _AGENT_READY, {SECRET_VARIABLE: secret})
+
+
+def rack_plan(*, devices: int, seed: int, profile: Path | None, data: Path) -> ChildPlan:
+    """`muster sim` on free ports."""
+    arguments = ["sim", "--devices", str(devices), "--seed", str(seed), "--data", str(data)]
+    arguments += ["--adb-server", "127.0.0.1:0", "--vendor-port", "0", "--control-port", "0"]
+    arguments += ["--profile", str(profile)] if profile else []
+    return ChildPlan("sim", arguments, _RACK_READY)
+
+
+def own_secret(settings: Settings) -> str:
+    """The secret in force, else one of this data folder's own, made at the first start and kept with mode 0600."""
+    if settings.secret is not None:
+        return settings.secret
+    path = make_private(settings.data) / "secret"
+    write_private(path, secrets.token_hex(16) + "\n")
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    secret = path.read_text(encoding="utf-8").strip()
+    if len(secret) < 16:
+        raise CommandFailed(f"{path} does not hold a secret; remove it and start again")
+    return secret
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        if os.name == "posix":
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
