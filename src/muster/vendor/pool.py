@@ -14,6 +14,7 @@ from typing import Final
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
+from muster.runtime.logs import get_logger
 from muster.vendor.errors import VendorMalformed, VendorUnavailable
 from muster.vendor.protocol import Malformed, VendorAnswer, parse_answer, request
 
@@ -24,6 +25,8 @@ WAIT_TIMEOUT_SEC: Final = 30.0
 """For a free connection: with twenty tasks on four connections a healthy tool answers long before."""
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
 """`list` of 1,000 phones has some 400 KB; 10 MB is an error by spec/05."""
+
+_log = get_logger()
 
 
 class VendorPool:
@@ -71,6 +74,11 @@ class VendorPool:
             self._give_back(connection)
         return answer
 
+    @property
+    def idle_count(self) -> int:
+        """Open connections that wait for a request."""
+        return len(self._idle)
+
     def close(self) -> None:
         """Drops idle connections at once; those in use go when their request ends."""
         self._closed = True
@@ -103,13 +111,7 @@ class VendorPool:
         """An idle connection with nothing unread on it, else a new one. Raises VendorUnavailable."""
         while self._idle:
             connection = self._idle.pop()
-            quiet = False
-            try:
-                quiet = await _is_quiet(connection)
-            finally:
-                if not quiet:
-                    connection.transport.abort()
-            if quiet:
+            if await _is_reusable(connection):
                 return connection
         if self._closed:
             raise VendorUnavailable("the connection pool to the vendor tool is closed")
@@ -148,16 +150,20 @@ class VendorPool:
             self._idle.append(connection)
 
 
-async def _is_quiet(connection: ClientConnection) -> bool:
-    """Open, and nothing has come on it since its last answer."""
+async def _is_reusable(connection: ClientConnection) -> bool:
+    """Open, and nothing has come on it since its last answer; any other is aborted here."""
+    reusable = False
     try:
         async with asyncio.timeout(0):
             await connection.recv(decode=False)
     except TimeoutError:
-        return True
-    except WebSocketException:
-        return False
-    return False
+        reusable = True
+    except WebSocketException as error:
+        _log.debug("The vendor tool closed an idle connection", error=_sentence(error))
+    finally:
+        if not reusable:
+            connection.transport.abort()
+    return reusable
 
 
 def _sentence(error: Exception) -> str:
