@@ -28,11 +28,15 @@ class ShellOutput:
 
 
 class PhoneError(Exception):
-    """The pipe to the phone broke, or it refused: the command's fate is unknown. Not raised for an exit status ≠ 0."""
+    """The pipe to the phone broke, or it refused. Not raised for an exit status ≠ 0.
 
-    def __init__(self, reason: FailureReason, message: str) -> None:
+    `fate_unknown`: the command was on its way and may have run, or may run yet; False: it never left this PC.
+    """
+
+    def __init__(self, reason: FailureReason, message: str, *, fate_unknown: bool = True) -> None:
         super().__init__(message)
         self.reason = reason
+        self.fate_unknown = fate_unknown
 
 
 class Phone(Protocol):

@@ -184,7 +184,7 @@ class _Execution:
                 raise
             return StepResult(FailureReason.STEP_TIMEOUT, f"not done within {action.limit_ms / 1000:g} s"), True
         except PhoneError as error:
-            return StepResult(error.reason, str(error), fate_unknown=True), False
+            return StepResult(error.reason, str(error), fate_unknown=error.fate_unknown), False
         except RenderError as error:
             return StepResult(error.reason, str(error)), False
         except TemplateError as error:

@@ -46,7 +46,7 @@ def refusal(status: DeviceStatus | None, now: float) -> Refused:
 def gone(status: DeviceStatus | None) -> PhoneError:
     """Why a phone takes no commands now."""
     if status is None:
-        return PhoneError(*_MISSING)
+        return PhoneError(*_MISSING, fate_unknown=False)
     if status.problem is not None:
-        return PhoneError(status.problem, status.last_error_message or status.problem.value)
-    return PhoneError(*_WORDS[status.state])
+        return PhoneError(status.problem, status.last_error_message or status.problem.value, fate_unknown=False)
+    return PhoneError(*_WORDS[status.state], fate_unknown=False)
