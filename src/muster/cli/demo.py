@@ -14,7 +14,7 @@ from muster.cli.device import all_devices
 from muster.cli.failing import COULD_NOT, CommandFailed
 from muster.cli.family import ChildPlan, Family, LogFile
 from muster.cli.output import as_document, clean, console, say, tell, tell_json
-from muster.cli.parts import agent_plan, backend_plan, is_free, own_secret, rack_plan
+from muster.cli.parts import agent_plan, backend_plan, held_folder, is_free, own_secret, rack_plan
 from muster.cli.run import start_run, tell_tasks
 from muster.cli.service import StopOnEofOption, run_service
 from muster.cli.up import NODE_ID_DEFAULT
@@ -23,10 +23,10 @@ from muster.client.http import BackendError, MusterClient
 from muster.contracts.api import CreateRun, RunDetail, Target
 from muster.domain.artifact_key import BUCKET, NO_VIDEO, encode_part
 from muster.domain.run import RunTrigger
-from muster.runtime.private_folder import FolderInUse, folder_lock, make_private
+from muster.runtime.private_folder import make_private
 from muster.runtime.settings import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DATA_DEFAULT: Final = Path(".muster/demo")
 WORKFLOW_DEFAULT: Final = "login_settings_screenshot_v1"
@@ -85,10 +85,8 @@ def demo(
         statuses.append(await _run(plan))
 
     try:
-        with folder_lock(make_private(settings.data)):
+        with held_folder(settings.data, "up.lock"):
             run_service(work, stop_on_eof=stop_on_eof)
-    except FolderInUse as error:
-        raise CommandFailed(f"{error}; stop that one, or give another folder with --data") from error
     except BackendError as error:
         raise CommandFailed(f"{error}; the logs are in {settings.data / 'logs'}") from error
     raise typer.Exit(statuses[0] if statuses else COULD_NOT if exit_ else 0)

@@ -11,7 +11,7 @@ from muster.client.http import MusterClient
 from muster.contracts.api import DevicePage, DeviceView
 from muster.domain import limits
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 DEVICES_SHOWN_MAX = 10_000
 

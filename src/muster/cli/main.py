@@ -73,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     except SettingsError as error:
         return _fail(str(error), COULD_NOT)
     except typer.TyperException as error:
-        return _fail(f"{error.format_message()} Try `muster --help`", COULD_NOT)
+        message = error.format_message()  # empty: the help has been printed instead
+        return _fail(f"{message} Try `muster --help`", COULD_NOT) if message else COULD_NOT
     return status if isinstance(status, int) else DONE
 
 

@@ -8,7 +8,7 @@ from muster.cli.asking import JsonOption, UrlOption, ask
 from muster.cli.output import ago, as_document, tell_json, tell_table
 from muster.contracts.api import NodeView
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -4,8 +4,11 @@ import os
 import re
 import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from muster.agent.locks import FileLock
 from muster.cli.failing import CommandFailed
 from muster.cli.family import ChildPlan
 from muster.runtime.private_folder import make_private, write_private
@@ -60,6 +63,18 @@ def own_secret(settings: Settings) -> str:
     if len(secret) < 16:
         raise CommandFailed(f"{path} does not hold a secret; remove it and start again")
     return secret
+
+
+@contextmanager
+def held_folder(folder: Path, lock: str) -> Iterator[None]:
+    """Holds the data folder for one process of a kind. Raises CommandFailed when another has it."""
+    file = FileLock(make_private(folder) / lock)
+    if not file.acquire(f"process {os.getpid()}\n"):
+        raise CommandFailed(f"{folder} is in use by {file.owner()}; stop that one, or give another folder with --data")
+    try:
+        yield
+    finally:
+        file.release()
 
 
 def is_free(host: str, port: int) -> bool:

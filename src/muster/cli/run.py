@@ -19,7 +19,7 @@ from muster.domain.run import RunState, RunTrigger
 from muster.runtime.backoff import full_jitter_delay_sec
 from muster.runtime.clock import SystemClock
 
-app = typer.Typer(no_args_is_help=True, help="Runs: start one, list them, look at one, watch it.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Runs: start one, list them, look at one, watch it.")
 
 START_TRIES: Final = 4
 RUNS_SEARCHED_MAX: Final = 2_000

@@ -5,7 +5,7 @@ import typer
 from muster.cli.asking import JsonOption, settings_with
 from muster.cli.output import tell_json, tell_table
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

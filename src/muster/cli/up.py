@@ -6,15 +6,13 @@ from typing import Annotated
 import typer
 
 from muster.cli.asking import settings_with
-from muster.cli.failing import CommandFailed
 from muster.cli.family import Family, Write
 from muster.cli.output import say
-from muster.cli.parts import agent_plan, backend_plan, own_secret
+from muster.cli.parts import agent_plan, backend_plan, held_folder, own_secret
 from muster.cli.service import StopOnEofOption, run_service
-from muster.runtime.private_folder import FolderInUse, folder_lock, make_private
 from muster.runtime.settings import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 NODE_ID_DEFAULT = "PC-01"
 
@@ -35,11 +33,8 @@ def up(
     settings = settings_with(
         MUSTER_DATA=data, MUSTER_PORT=port, NODE_ID=node_id, ADB_SERVER=adb_server, VENDOR_WS_URL=vendor_url
     )
-    try:
-        with folder_lock(make_private(settings.data)):
-            run_service(lambda: _run(settings), stop_on_eof=stop_on_eof)
-    except FolderInUse as error:
-        raise CommandFailed(f"{error}; stop that one, or give another folder with --data") from error
+    with held_folder(settings.data, "up.lock"):
+        run_service(lambda: _run(settings), stop_on_eof=stop_on_eof)
 
 
 async def _run(settings: Settings) -> None:

@@ -12,7 +12,7 @@ from muster.contracts.api import FieldError, ValidationAnswer, WorkflowVersion
 from muster.domain import limits
 from muster.recipe.parse import DocumentError, load_document
 
-app = typer.Typer(no_args_is_help=True, help="Recipes: list, read, check, and add versions.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recipes: list, read, check, and add versions.")
 
 FileArgument = Annotated[Path, typer.Argument(help="A recipe: JSON, or YAML when its name ends in .yaml or .yml.")]
 

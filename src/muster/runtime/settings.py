@@ -57,8 +57,6 @@ class Settings:
     adb_server: HostPort
     online_window_sec: int
     upload_timeout_ms: int
-    database_url: str | None
-    objects_url: str | None
     url: str
     token: str | None
     origins: Mapping[str, str] = field(compare=False)
@@ -157,12 +155,6 @@ def _secret(text: str) -> str:
     return text
 
 
-def _some_url(text: str) -> str:
-    if "://" not in text:
-        raise ValueError("is not an address with a scheme, such as sqlite:///… or s3://bucket")
-    return text
-
-
 TABLE: Final = (
     Row("MUSTER_DATA", "data", _folder, ".muster", "folder for everything that is kept"),
     Row("MUSTER_HOST", "host", _host, "127.0.0.1", "address that the backend listens on"),
@@ -193,8 +185,6 @@ TABLE: Final = (
         str(limits.UPLOAD_TIMEOUT_MS_DEFAULT),
         "time limit of one upload",
     ),
-    Row("DATABASE_URL", "database_url", _some_url, None, "default: SQLite in the data folder"),
-    Row("OBJECTS_URL", "objects_url", _some_url, None, "default: a folder in the data folder"),
     Row(
         "MUSTER_URL",
         "url",
@@ -290,5 +280,4 @@ def _masked(row: Row, value: object) -> str | None:
         return _NO_SERVICE if row.field == "vendor_url" else None
     if row.is_secret:
         return _MASK
-    # A database's address may hold a password, a query string may hold a key.
-    return re.sub(r"(?<=://)([^/@:]*):([^/@]*)@", rf"\1:{_MASK}@", str(value))
+    return re.sub(r"(?<=://)([^/@:]*):([^/@]*)@", rf"\1:{_MASK}@", str(value))  # an address may hold a password

@@ -63,7 +63,6 @@ def test_a_file_named_by_the_environment_must_exist(tmp_path: Path) -> None:
         ("ADB_SERVER", "5037", "HOST:PORT"),
         ("ADB_SERVER", "::1:5037", "HOST:PORT"),
         ("ONLINE_WINDOW_SEC", "15", "from 21"),
-        ("DATABASE_URL", "muster.db", "scheme"),
         ("NODE_AGENT_SHARED_SECRET", "short", "at least 8"),
     ],
 )
@@ -103,12 +102,12 @@ def test_what_is_shown_masks_secrets_and_passwords(tmp_path: Path) -> None:
         environment={
             "NODE_AGENT_SHARED_SECRET": "very-secret-1",
             "MUSTER_TOKEN": "very-secret-2",
-            "DATABASE_URL": "postgresql://muster:very-secret-3@db/muster",
+            "MUSTER_URL": "http://muster:very-secret-3@pc-1:8700",
         },
     )
     shown = {line.name: line.value for line in settings.shown()}
     assert "very-secret" not in repr(shown)
-    assert shown["DATABASE_URL"] == "postgresql://muster:********@db/muster"
+    assert shown["MUSTER_URL"] == "http://muster:********@pc-1:8700"
     assert (shown["NODE_ID"], shown["MUSTER_PORT"]) == (None, "8700")
     assert len(shown) == len(TABLE)
 
