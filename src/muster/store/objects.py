@@ -2,12 +2,17 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from muster.domain.artifact_key import BUCKET
+
+
+if TYPE_CHECKING:
+    from obstore import GetResult  # exists in its type stubs only
 
 
 class ObjectsUnavailableError(Exception):
@@ -55,6 +60,6 @@ class Objects:
             raise ObjectsUnavailableError(str(error)) from error
 
 
-async def _chunks(answer: obstore.GetResult) -> AsyncIterator[bytes]:
+async def _chunks(answer: "GetResult") -> AsyncIterator[bytes]:
     async for chunk in answer.stream(min_chunk_size=256 * 1024):
         yield bytes(chunk)

@@ -7,7 +7,7 @@ from sqlalchemy import Select, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.run import RunState
-from muster.store.dialects import AnyRow, AnyRows, insert_into
+from muster.store.dialects import AnyRow, AnyRows
 from muster.store.tables import idempotency_keys, runs, workflows
 
 AnySelect = Select[*tuple[Any, ...]]
@@ -29,13 +29,15 @@ async def start(tx: AsyncConnection, run_ids: Collection[str], now_ms: int) -> N
     await tx.execute(statement, [{"run": run_id} for run_id in sorted(run_ids)])
 
 
-async def finish(tx: AsyncConnection, run_id: str, status: RunState, now_ms: int) -> None:
-    """queued | running → `status`; a run that has ended stays as it ended."""
-    await tx.execute(
+async def finish(tx: AsyncConnection, run_id: str, status: RunState, now_ms: int) -> bool:
+    """queued | running → `status`; False: the run had ended already, and stays as it ended."""
+    result = await tx.execute(
         update(runs)
         .where(runs.c.run_id == run_id, runs.c.status.in_(_OPEN))
         .values(status=status, started_at=func.coalesce(runs.c.started_at, now_ms), ended_at=now_ms)
+        .returning(runs.c.run_id)
     )
+    return result.first() is not None
 
 
 async def find(tx: AsyncConnection, run_id: str) -> AnyRow | None:
@@ -80,21 +82,14 @@ async def count_by_status(
     return {RunState(status): count for status, count in await tx.execute(query.group_by(runs.c.status))}
 
 
-async def remember_key(tx: AsyncConnection, *, key: str, body_hash: str, run_id: str, now_ms: int) -> bool:
-    """Whether the key is new; False when a run was already asked for under it."""
-    statement = insert_into(tx, idempotency_keys).on_conflict_do_nothing()
-    result = await tx.execute(
-        statement.values(key=key, body_hash=body_hash, run_id=run_id, created_at=now_ms).returning(
-            idempotency_keys.c.key
-        )
-    )
-    return result.first() is not None
+async def remember_key(tx: AsyncConnection, **columns: Any) -> None:
+    """Keeps what was answered under a key; the primary key refuses one that exists."""
+    await tx.execute(insert(idempotency_keys).values(**columns))
 
 
 async def find_key(tx: AsyncConnection, key: str) -> AnyRow | None:
-    """(body_hash, run_id) asked for under the key."""
-    query = select(idempotency_keys.c.body_hash, idempotency_keys.c.run_id).where(idempotency_keys.c.key == key)
-    return (await tx.execute(query)).first()
+    """What was asked for (`body_hash`) and answered under the key."""
+    return (await tx.execute(select(idempotency_keys).where(idempotency_keys.c.key == key))).first()
 
 
 def _with_name() -> AnySelect:

@@ -219,5 +219,7 @@ idempotency_keys = Table(
     Column("key", String(200), primary_key=True),
     Column("body_hash", String(64), nullable=False),
     Column("run_id", String(36), ForeignKey("runs.run_id"), nullable=False),
+    # The first answer is given again, word for word.
+    Column("answer", JSON, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )

@@ -126,6 +126,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(length=200), nullable=False),
         sa.Column("body_hash", sa.String(length=64), nullable=False),
         sa.Column("run_id", sa.String(length=36), nullable=False),
+        sa.Column("answer", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["run_id"], ["runs.run_id"], name=op.f("fk_idempotency_keys_run_id")),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_idempotency_keys")),

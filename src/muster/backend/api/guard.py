@@ -1,0 +1,94 @@
+"""What every request passes before any endpoint: host name, origin, size. Plain ASGI, so that streams stay streams."""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from muster.backend.api.problems import answer_refusal
+from muster.backend.refusal import ProblemSlug, Refusal
+from muster.backend.uploads import UPLOAD_PATH
+from muster.domain.limits import ARTIFACT_BYTES_MAX, REQUEST_BODY_BYTES_MAX
+
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+
+class Guard:
+    """Refuses a request by its head alone, and cuts off a body that grows too large.
+
+    `hosts` are the names by which this backend may be called; None = any. With a loopback address a foreign name
+    means that a web page has bound its own name to it (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
+        self._app = app
+        self._hosts = None if hosts is None else frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets the request through, or answers it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers, bytes_max = Headers(scope=scope), _bytes_max(scope)
+        refusal = self._wrong_host(headers) or _cross_site(scope, headers) or _too_large(headers, bytes_max)
+        if refusal is not None:
+            await answer_refusal(refusal)(scope, receive, send)
+            return
+        await self._app(scope, _limited(receive, bytes_max), send)
+
+    def _wrong_host(self, headers: Headers) -> Refusal | None:
+        name = _host_name(headers.get("host", ""))
+        if self._hosts is None or name in self._hosts:
+            return None
+        return Refusal.of_field(ProblemSlug.UNKNOWN_HOST, "Host", f"call it {' or '.join(sorted(self._hosts))}")
+
+
+def _cross_site(scope: Scope, headers: Headers) -> Refusal | None:
+    """A browser says where a request comes from; a page of another site may not change anything here."""
+    if scope["method"] in _SAFE_METHODS:
+        return None
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    is_foreign = site not in ("same-origin", "none") if site else origin is not None and not _is_own(origin, headers)
+    return Refusal(ProblemSlug.CROSS_SITE, f"the request came from {origin or site}") if is_foreign else None
+
+
+def _is_own(origin: str, headers: Headers) -> bool:
+    return urlsplit(origin).netloc == headers.get("host", "")
+
+
+def _host_name(host: str) -> str | None:
+    """The name without its port: `[::1]:8700` → `::1`."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _bytes_max(scope: Scope) -> int:
+    is_upload = scope["method"] == "PUT" and scope["path"].startswith(UPLOAD_PATH)
+    return ARTIFACT_BYTES_MAX if is_upload else REQUEST_BODY_BYTES_MAX
+
+
+def _too_large(headers: Headers, bytes_max: int) -> Refusal | None:
+    length = headers.get("content-length", "0")
+    is_larger = length.isascii() and length.isdigit() and (len(length) > 15 or int(length) > bytes_max)
+    return Refusal(ProblemSlug.BODY_TOO_LARGE, f"at most {bytes_max} bytes are read") if is_larger else None
+
+
+def _limited(receive: Receive, bytes_max: int) -> Receive:
+    """A body may come in pieces without saying its length: count them."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > bytes_max:
+            raise HTTPException(413)
+        return message
+
+    return counted

@@ -1,0 +1,220 @@
+"""`POST /api/nodes/callback`: what nodes tell, applied once, in one transaction for a batch (R3.3, spec/03)."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from muster.backend.fields import field_name
+from muster.backend.fold_events import Changes, fold
+from muster.backend.presence import Presence
+from muster.contracts.events import (
+    ArtifactStored,
+    CommandAck,
+    Event,
+    EventVerdict,
+    NodeHeartbeatEvent,
+    RunFinished,
+    RunStarted,
+    TaskPayload,
+    event_adapter,
+)
+from muster.domain.run import conclude
+from muster.domain.task import TaskState
+from muster.runtime.clock import Clock
+from muster.runtime.logs import get_logger
+from muster.store import commands, events, runs, tasks
+from muster.store.database import Database
+from muster.store.dialects import AnyRow
+
+_log = get_logger()
+_EVENT_ID_CHARS_MAX = 64
+
+
+class RunWatchers(Protocol):
+    """Whoever shows runs live."""
+
+    def changed(self, run_id: str, task_ids: Collection[str]) -> None:
+        """These tasks of the run, and the run's counts, are not what they were."""
+        ...
+
+
+class IngestEvents:
+    """Takes events in."""
+
+    def __init__(self, database: Database, presence: Presence, watchers: RunWatchers, clock: Clock) -> None:
+        self._database = database
+        self._presence = presence
+        self._watchers = watchers
+        self._clock = clock
+
+    async def ingest(self, raw: Sequence[object]) -> list[EventVerdict]:
+        """A verdict for each event, in their order. Refused ones hold up nothing; the rest land together or not at all.
+
+        Raises StoreUnavailableError: then nothing was taken in, and the node sends it all again.
+        """
+        checked = [_check(item) for item in raw]
+        durable = [item for item in checked if not isinstance(item, EventVerdict | NodeHeartbeatEvent)]
+        landed = await self._land(durable) if durable else {}
+        verdicts = []
+        for item in checked:
+            if isinstance(item, EventVerdict):
+                verdicts.append(item)
+            elif isinstance(item, NodeHeartbeatEvent):
+                is_new = self._presence.heartbeat(item.event_id, item.payload)
+                verdicts.append(EventVerdict(event_id=item.event_id, ok=True, duplicate=not is_new))
+            else:
+                # The second of two with one id in this batch is a duplicate of the first.
+                verdicts.append(landed[item.event_id])
+                landed[item.event_id] = landed[item.event_id].model_copy(update={"duplicate": True})
+        return verdicts
+
+    async def _land(self, batch: Sequence[Event]) -> dict[str, EventVerdict]:
+        now_ms = self._clock.now_ms()
+        async with self._database.writing() as tx:
+            known = await _Known.load(tx, batch)
+            refused = {event.event_id: verdict for event in batch if (verdict := known.refusal(event))}
+            sound = {event.event_id: event for event in batch if event.event_id not in refused}
+            fresh = await events.remember(tx, [_memory(event, now_ms) for event in sound.values()]) if sound else set()
+            changes = fold((event for event in sound.values() if event.event_id in fresh), now_ms)
+            await _refuse_tasks(tx, changes, known, now_ms)
+            await _apply(tx, changes, now_ms)
+        for run_id, task_ids in changes.touched.items():
+            self._watchers.changed(run_id, task_ids)
+        return refused | {
+            event_id: EventVerdict(event_id=event_id, ok=True, duplicate=event_id not in fresh) for event_id in sound
+        }
+
+
+def _check(raw: object) -> Event | EventVerdict:
+    """The event, or the verdict that names its first wrong field."""
+    try:
+        event = event_adapter.validate_python(raw)
+        to_json(raw)  # half a surrogate pair could be stored nowhere
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        loc = first["loc"]
+        # The event's type leads the path as the tag of the union; a person has no use for it.
+        path = field_name(loc[1:] if len(loc) > 1 else loc) or ("type" if isinstance(raw, dict) else "")
+        return _refused(raw, path, first["msg"])
+    except PydanticSerializationError:
+        return _refused(raw, "payload", "a text in it is not Unicode")
+    return event
+
+
+def _refused(raw: object, path: str, message: str) -> EventVerdict:
+    event_id = raw.get("event_id") if isinstance(raw, dict) else None
+    is_told = isinstance(event_id, str) and event_id.isascii() and len(event_id) <= _EVENT_ID_CHARS_MAX
+    return EventVerdict(event_id=event_id if is_told else None, ok=False, status=422, field=path, message=message)
+
+
+class _Known:
+    """What the events of a batch refer to, as far as it exists. Only columns that never change."""
+
+    def __init__(self, owners: dict[str, AnyRow], run_ids: set[str], of_commands: dict[str, AnyRow]) -> None:
+        self._tasks = owners
+        self._runs = run_ids
+        self.commands = of_commands
+
+    @classmethod
+    async def load(cls, tx: AsyncConnection, batch: Sequence[Event]) -> "_Known":
+        payloads = [event.payload for event in batch]
+        task_ids = {p.task_id for p in payloads if isinstance(p, TaskPayload | ArtifactStored)}
+        run_ids = {p.run_id for p in payloads if isinstance(p, RunStarted | RunFinished)}
+        command_ids = sorted({p.command_id for p in payloads if isinstance(p, CommandAck)})
+        return cls(
+            {row.task_id: row for row in await tasks.owners(tx, task_ids)} if task_ids else {},
+            await runs.known(tx, run_ids) if run_ids else set(),
+            {row.command_id: row for row in await commands.find(tx, command_ids)} if command_ids else {},
+        )
+
+    def refusal(self, event: Event) -> EventVerdict | None:
+        payload = event.payload
+        if isinstance(payload, TaskPayload | ArtifactStored):
+            return self._task_refusal(event.event_id, payload)
+        if isinstance(payload, RunStarted | RunFinished) and payload.run_id not in self._runs:
+            return _verdict(event.event_id, 422, "payload.run_id", "there is no such run")
+        if isinstance(payload, CommandAck):
+            command = self.commands.get(payload.command_id)
+            if command is None:
+                return _verdict(event.event_id, 422, "payload.command_id", "there is no such command")
+            if command.node_id != payload.node_id:
+                return _verdict(event.event_id, 403, "payload.node_id", "the command was for another node")
+        return None
+
+    def _task_refusal(self, event_id: str, payload: TaskPayload | ArtifactStored) -> EventVerdict | None:
+        task = self._tasks.get(payload.task_id)
+        if task is None:
+            return _verdict(event_id, 422, "payload.task_id", "there is no such task")
+        if task.node_id != payload.node_id:
+            return _verdict(event_id, 403, "payload.node_id", "the task belongs to another node")
+        if task.run_id != payload.run_id:
+            return _verdict(event_id, 422, "payload.run_id", "the task belongs to another run")
+        if task.device_id != payload.device_id:
+            return _verdict(event_id, 422, "payload.device_id", "the task belongs to another device")
+        return None
+
+
+def _verdict(event_id: str, status: int, path: str, message: str) -> EventVerdict:
+    return EventVerdict(event_id=event_id, ok=False, status=status, field=path, message=message)
+
+
+def _memory(event: Event, now_ms: int) -> dict[str, object]:
+    payload = event.payload
+    of_task = payload if isinstance(payload, TaskPayload | ArtifactStored) else None
+    return {
+        "event_id": event.event_id,
+        "node_id": payload.node_id,
+        "type": event.type,
+        "task_id": of_task.task_id if of_task else None,
+        "seq": of_task.seq if of_task else None,
+        "received_at": now_ms,
+    }
+
+
+async def _refuse_tasks(tx: AsyncConnection, changes: Changes, known: _Known, now_ms: int) -> None:
+    """A node that refuses a command will never report its tasks: they end here, or the run never would."""
+    for ack in changes.acks:
+        run_id = known.commands[ack.command_id].run_id
+        if ack.error_message is None or run_id is None:
+            continue
+        message = f"{ack.node_id} refused the run: {ack.error_message}"
+        ended = await tasks.refuse(tx, run_id=run_id, node_id=ack.node_id, message=message, now_ms=now_ms)
+        changes.touched.setdefault(run_id, set()).update(ended)
+        _log.warning("Node refused a command", run_id=run_id, node_id=ack.node_id, reason=ack.error_message)
+
+
+async def _apply(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
+    if changes.steps:
+        await events.save_steps(tx, changes.steps)
+    for status, rows in changes.moves.items():
+        await tasks.move(tx, status, rows)
+    if changes.positions:
+        await tasks.show_step(tx, changes.positions)
+    if changes.starts:
+        await tasks.note_start(tx, changes.starts)
+    if changes.finishes:
+        await tasks.finish(tx, changes.finishes)
+    if changes.artifacts:
+        await tasks.link_artifact(tx, changes.artifacts)
+    if changes.acks:
+        rows = [{"command": ack.command_id, "error": ack.error_message} for ack in changes.acks]
+        await commands.acknowledge(tx, rows, now_ms)
+    if changes.touched:
+        await _move_runs(tx, changes, now_ms)
+
+
+async def _move_runs(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
+    """A run starts with its first task and ends by the backend's own count, in the transaction of its last event."""
+    await runs.start(tx, changes.touched, now_ms)
+    if not changes.finishes and not changes.acks:
+        return
+    over = await tasks.runs_without_open_tasks(tx, changes.touched)
+    counts = await tasks.count(tx, over) if over else {}
+    for run_id in over:
+        state = conclude(counts[run_id])
+        if state is not None and await runs.finish(tx, run_id, state, now_ms):
+            summary = {status.value: counts[run_id].get(status, 0) for status in TaskState if status.is_terminal}
+            _log.info("Run finished", run_id=run_id, status=state.value, **summary)

@@ -1,0 +1,82 @@
+"""`muster backend`: the parts behind a socket, from ready to a graceful stop."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+
+from muster.backend.api.app import create_app
+from muster.backend.parts import BackendSettings, Parts, open_parts
+from muster.recipe.seeds import seed_documents
+from muster.runtime.logs import get_logger
+
+__all__ = ["BackendSettings", "serve"]
+
+# Long polls and streams end by themselves at once; this is for a client that does not read its answer.
+GRACEFUL_STOP_SEC: Final = 5
+_log = get_logger()
+
+
+async def serve(settings: BackendSettings, *, on_ready: Callable[[str], None]) -> None:
+    """Runs until it is cancelled; then answers what is open, saves what is in memory, and ends.
+
+    Raises OSError when the port is taken.
+    """
+    with _listen(settings.host, settings.port) as listener:
+        async with open_parts(settings, seeds=seed_documents()) as parts:
+            server = _Server(parts)
+            serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+            try:
+                on_ready(f"muster backend ready on {_url(settings.host, listener)}")
+                await asyncio.shield(serving)
+            finally:
+                server.should_exit = True
+                await serving
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn waits for open connections before it tells anybody that it stops: ours are told first."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(parts),
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACEFUL_STOP_SEC,
+            )
+        )
+        self._parts = parts
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ends long polls and streams, then the connections."""
+        self._parts.bus.close()
+        await self._parts.live.close()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals belong to whoever runs us (`cli/service.py`): a stop comes as a cancellation."""
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,122 @@
+"""The backend put together: everything below HTTP, opened and closed in order."""
+
+import random
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from muster.backend.bus import Bus
+from muster.backend.create_run import CreateRunUseCase
+from muster.backend.hand_out_commands import HandOutCommands
+from muster.backend.ingest_events import IngestEvents
+from muster.backend.live import LiveRuns
+from muster.backend.presence import Presence
+from muster.backend.run_queries import RunQueries
+from muster.backend.save_workflow import SaveWorkflow
+from muster.backend.uploads import Uploads
+from muster.domain.limits import ONLINE_WINDOW_SEC
+from muster.runtime.clock import Clock, SystemClock
+from muster.runtime.ids import id_source
+from muster.runtime.private_folder import make_private, write_private
+from muster.runtime.supervision import Background
+from muster.store import schema
+from muster.store.database import Database, sqlite_url
+from muster.store.objects import Objects
+
+DATABASE_FILE = "muster.db"
+UPLOAD_KEY_FILE = "upload.key"
+
+
+@dataclass(frozen=True)
+class BackendSettings:
+    """What a backend is told at start. `secret` is the nodes' shared secret (R4.1)."""
+
+    host: str
+    port: int
+    data_dir: Path
+    secret: str = field(repr=False)
+    database_url: str | None = None
+    objects_url: str | None = None
+    online_window_sec: int = ONLINE_WINDOW_SEC
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the HTTP layer calls."""
+
+    settings: BackendSettings
+    clock: Clock
+    database: Database
+    objects: Objects
+    presence: Presence
+    bus: Bus
+    live: LiveRuns
+    create_run: CreateRunUseCase
+    hand_out: HandOutCommands
+    ingest: IngestEvents
+    uploads: Uploads
+    workflows: SaveWorkflow
+    queries: RunQueries
+
+
+@asynccontextmanager
+async def open_parts(
+    settings: BackendSettings,
+    *,
+    seeds: Iterable[dict[str, Any]] = (),
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
+) -> AsyncIterator[Parts]:
+    """Brings the database up to date, loads what is known, keeps presence flushed; on leaving, saves it."""
+    clock = clock or SystemClock()
+    make_private(settings.data_dir)
+    objects = Objects.in_folder(settings.data_dir / "objects")
+    async with Database(settings.database_url or sqlite_url(settings.data_dir / DATABASE_FILE)) as database:
+        await schema.upgrade(database)
+        parts = _assemble(settings, clock, rng, database, objects)
+        await parts.presence.load(database)
+        await parts.workflows.save_seeds(seeds)
+        async with Background() as background:
+            flushing = background.start("presence flush", parts.presence.keep_flushing(database))
+            try:
+                yield parts
+            finally:
+                flushing.cancel()
+                parts.bus.close()
+                await parts.live.close()
+        await parts.presence.flush(database)
+
+
+def _assemble(
+    settings: BackendSettings, clock: Clock, rng: random.Random | None, database: Database, objects: Objects
+) -> Parts:
+    new_id = id_source(clock, rng)
+    presence = Presence(clock, settings.online_window_sec)
+    bus = Bus()
+    queries = RunQueries(database, presence, clock)
+    live = LiveRuns(queries.snapshot, queries.delta, clock)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        database=database,
+        objects=objects,
+        presence=presence,
+        bus=bus,
+        live=live,
+        create_run=CreateRunUseCase(database, presence, bus, clock, new_id),
+        hand_out=HandOutCommands(database, bus, presence, clock),
+        ingest=IngestEvents(database, presence, live, clock),
+        uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),
+        workflows=SaveWorkflow(database, clock),
+        queries=queries,
+    )
+
+
+def _upload_key(data_dir: Path) -> bytes:
+    """The key that signs upload tokens: this data folder's own, so that tokens outlive a restart."""
+    path = data_dir / UPLOAD_KEY_FILE
+    write_private(path, secrets.token_hex(32))
+    return bytes.fromhex(path.read_text(encoding="utf-8"))

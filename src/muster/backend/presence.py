@@ -1,0 +1,211 @@
+"""Who is online: nodes and phones in memory, written to the database in bulk (R8, design rule 8).
+
+`last_seen` is this process's clock at receipt minus the age that the node reports (R8.6): a node's wrong clock never
+makes a phone online or offline. A crash loses at most one flush period of it, and the next heartbeat brings it back.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Literal
+
+from muster.contracts.api import DeviceView, NodeView
+from muster.contracts.events import DeviceReport, NodeHeartbeat
+from muster.domain.device import AttachState, is_online
+from muster.runtime.clock import Clock
+from muster.runtime.logs import get_logger
+from muster.store import devices, nodes
+from muster.store.database import Database, StoreUnavailableError
+
+FLUSH_INTERVAL_SEC: Final = 10
+HEARTBEAT_IDS_MAX: Final = 10_000
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A row of `nodes`. Times are epoch ms; `last_vendor_ws_ok_at` is the node's clock."""
+
+    node_id: str
+    last_heartbeat_at: int | None = None
+    agent_version: str | None = None
+    connected_devices_count: int = 0
+    running_devices_count: int = 0
+    queue_devices_count: int = 0
+    max_concurrency: int | None = None
+    vendor_ws_ok: bool = False
+    last_vendor_ws_ok_at: int | None = None
+    outbox_depth: int = 0
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """A row of `devices`. `last_seen_at` is epoch ms of the backend's clock."""
+
+    device_id: str
+    node_id: str
+    runtime_handle: str | None
+    state: AttachState
+    last_seen_at: int | None
+    model: str | None = None
+    battery: int | None = None
+    temperature: float | None = None
+    last_error_message: str | None = None
+
+
+class Presence:
+    """The one place that knows who is there. All methods but `load` and `flush` are immediate."""
+
+    def __init__(self, clock: Clock, online_window_sec: int) -> None:
+        self._clock = clock
+        self._window_sec = online_window_sec
+        self._nodes: dict[str, NodeRecord] = {}
+        self._devices: dict[str, DeviceRecord] = {}
+        self._unsaved_nodes: set[str] = set()
+        self._unsaved_devices: set[str] = set()
+        self._heartbeat_ids: OrderedDict[str, None] = OrderedDict()
+
+    # ---- what nodes report ----
+
+    def register(self, node_id: str) -> None:
+        """A node that asks for work is known from then on; it is offline until its first heartbeat."""
+        if node_id not in self._nodes:
+            self._put_node(NodeRecord(node_id))
+
+    def heartbeat(self, event_id: str, beat: NodeHeartbeat) -> bool:
+        """Takes a heartbeat in; False when this very one came before (it must not make anybody younger)."""
+        if event_id in self._heartbeat_ids:
+            return False
+        self._heartbeat_ids[event_id] = None
+        if len(self._heartbeat_ids) > HEARTBEAT_IDS_MAX:
+            self._heartbeat_ids.popitem(last=False)
+        now_ms = self._clock.now_ms()
+        self._put_node(_node_record(beat, now_ms))
+        for report in beat.devices:
+            self._see(beat.node_id, report, now_ms)
+        return True
+
+    def _see(self, node_id: str, report: DeviceReport, now_ms: int) -> None:
+        known = self._devices.get(report.device_id)
+        seen_at = None if report.age_ms is None else max(now_ms - report.age_ms, 0)
+        before = known.last_seen_at if known else None
+        if known is not None and known.node_id != node_id and (seen_at or -1) <= (before or -1):
+            return  # plugged into another PC since: the newest sign of a phone tells where it is
+        self._devices[report.device_id] = DeviceRecord(
+            device_id=report.device_id,
+            node_id=node_id,
+            runtime_handle=report.runtime_handle,
+            state=report.state,
+            last_seen_at=before if seen_at is None else max(seen_at, before or 0),
+            model=report.model or (known.model if known else None),
+            battery=report.battery,
+            temperature=report.temperature,
+            last_error_message=report.last_error_message,
+        )
+        self._unsaved_devices.add(report.device_id)
+
+    def _put_node(self, record: NodeRecord) -> None:
+        self._nodes[record.node_id] = record
+        self._unsaved_nodes.add(record.node_id)
+
+    # ---- what others ask ----
+
+    def known_devices(self) -> list[DeviceRecord]:
+        """Every phone that was ever seen, by node and id."""
+        return sorted(self._devices.values(), key=lambda device: (device.node_id, device.device_id))
+
+    def device(self, device_id: str) -> DeviceRecord | None:
+        """One phone."""
+        return self._devices.get(device_id)
+
+    def has_node(self, node_id: str) -> bool:
+        """Whether the node was ever heard of."""
+        return node_id in self._nodes
+
+    def is_device_online(self, device: DeviceRecord) -> bool:
+        """R8.1."""
+        return is_online(device.last_seen_at, self._clock.now_ms(), self._window_sec)
+
+    def is_node_online(self, node_id: str) -> bool:
+        """Whether its heartbeat came within the window."""
+        node = self._nodes.get(node_id)
+        return node is not None and is_online(node.last_heartbeat_at, self._clock.now_ms(), self._window_sec)
+
+    def node_views(self) -> list[NodeView]:
+        """All nodes, by id."""
+        return [self._node_view(record) for _, record in sorted(self._nodes.items())]
+
+    def node_view(self, node_id: str) -> NodeView | None:
+        """One node."""
+        record = self._nodes.get(node_id)
+        return self._node_view(record) if record else None
+
+    def _node_view(self, record: NodeRecord) -> NodeView:
+        status: Literal["online", "offline", "degraded"] = "offline"
+        if self.is_node_online(record.node_id):
+            status = "degraded" if record.degraded else "online"
+        known = {name: value for name, value in asdict(record).items() if name != "degraded"}
+        return NodeView(status=status, **known)
+
+    def device_view(self, device: DeviceRecord) -> DeviceView:
+        """A phone as it is told to clients."""
+        known = {name: value for name, value in asdict(device).items() if name != "state"}
+        return DeviceView(online=self.is_device_online(device), **known)
+
+    # ---- memory and database ----
+
+    async def load(self, database: Database) -> None:
+        """Takes up what the last process knew."""
+        async with database.reading() as tx:
+            for row in await nodes.everything(tx):
+                self._nodes[row.node_id] = NodeRecord(**row._mapping)
+            for row in await devices.everything(tx):
+                found = DeviceRecord(**row._mapping)
+                self._devices[found.device_id] = replace(found, state=AttachState(found.state))
+
+    async def flush(self, database: Database) -> None:
+        """Writes what has changed since the last flush. Raises StoreUnavailableError; then it is still unsaved."""
+        node_ids, device_ids = self._unsaved_nodes, self._unsaved_devices
+        if not node_ids and not device_ids:
+            return
+        self._unsaved_nodes, self._unsaved_devices = set(), set()
+        try:
+            async with database.writing() as tx:
+                if node_ids:
+                    await nodes.save(tx, _rows(self._nodes[node_id] for node_id in sorted(node_ids)))
+                if device_ids:
+                    await devices.save(tx, _rows(self._devices[device_id] for device_id in sorted(device_ids)))
+        except BaseException:
+            self._unsaved_nodes |= node_ids
+            self._unsaved_devices |= device_ids
+            raise
+
+    async def keep_flushing(self, database: Database) -> None:
+        """Flushes every FLUSH_INTERVAL_SEC for ever; a database that is gone for a while loses nothing."""
+        while True:
+            await self._clock.sleep(FLUSH_INTERVAL_SEC)
+            try:
+                await self.flush(database)
+            except StoreUnavailableError as error:
+                _log.warning("Presence could not be saved", reason=str(error))
+
+
+def _node_record(beat: NodeHeartbeat, now_ms: int) -> NodeRecord:
+    return NodeRecord(
+        node_id=beat.node_id,
+        last_heartbeat_at=now_ms,
+        agent_version=beat.agent_version,
+        connected_devices_count=beat.connected_devices_count,
+        running_devices_count=beat.running_devices_count,
+        queue_devices_count=beat.queue_devices_count,
+        max_concurrency=beat.max_concurrency,
+        vendor_ws_ok=beat.vendor_ws_ok,
+        last_vendor_ws_ok_at=beat.last_vendor_ws_ok_at,
+        outbox_depth=beat.outbox_depth,
+        degraded=beat.degraded,
+    )
+
+
+def _rows(records: Iterable[NodeRecord | DeviceRecord]) -> list[dict[str, object]]:
+    return [asdict(record) for record in records]
