@@ -3,6 +3,7 @@
 import importlib
 import io
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -50,7 +51,11 @@ def load_command(name: str) -> Any:
 
 
 app = typer.Typer(
-    cls=MusterGroup, name="muster", no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=MusterGroup,
+    name="muster",
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -72,6 +77,10 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(str(error), error.exit_status)
     except SettingsError as error:
         return _fail(str(error), COULD_NOT)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}; give a place where this user may write", COULD_NOT)
     except typer.TyperException as error:
         message = error.format_message()  # empty: the help has been printed instead
         return _fail(f"{message} Try `muster --help`", COULD_NOT) if message else COULD_NOT
@@ -84,7 +93,12 @@ def run() -> None:
         # A pipe on Windows has the code page of another century; a character must never end a command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=stream.encoding if stream.isatty() else "utf-8", errors="replace")
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except Exception:  # noqa: BLE001 - the last resort of the process: told in full, and the exit status is ours
+        traceback.print_exc()
+        say("muster: this is a fault in Muster itself; please report the lines above")
+        sys.exit(COULD_NOT)
 
 
 def _fail(message: str, status: int) -> int:
