@@ -72,10 +72,10 @@ class SqliteJournal:
                 self._acknowledge_again(connection, ack)
                 return False
             self._tell(connection, ack, ack.command_id)
-            for finished in ended:
-                task = TaskAssignment(task_id=finished.task_id, device_id=finished.device_id, attempt=finished.attempt)
-                if tables.add_task(connection, finished.run_id, task):
-                    self._end_task(connection, finished)
+            # All of them first, or the run would be finished with the first one's end.
+            new = [finished for finished in ended if tables.add_task(connection, finished.run_id, _assignment(finished))]
+            for finished in new:
+                self._end_task(connection, finished)
             return True
 
         return await self._commits.run(work)
@@ -218,3 +218,7 @@ class SqliteJournal:
         if self._told:
             self._told = False
             self.news.set()
+
+
+def _assignment(finished: TaskFinished) -> TaskAssignment:
+    return TaskAssignment(task_id=finished.task_id, device_id=finished.device_id, attempt=finished.attempt)
