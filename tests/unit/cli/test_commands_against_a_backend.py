@@ -1,0 +1,162 @@
+import json
+from pathlib import Path
+
+import pytest
+from tests.support.commands import Command
+
+from muster.domain.failure import FailureReason
+
+RECIPE = {"workflow_id": "mine", "name": "Mine", "steps": [{"id": "look", "kind": "adb", "command": "getprop"}]}
+
+
+def recipe_file(folder: Path, document: object) -> str:
+    path = folder / "recipe.json"
+    path.write_text(json.dumps(document))
+    return str(path)
+
+
+def test_phones_are_listed_as_online_or_offline_with_their_cause(
+    muster: Command, backend: str, phones: list[str]
+) -> None:
+    ran = muster("devices", "--url", backend)
+    assert ran.status == 0
+    assert [line.split()[:3] for line in ran.stdout.splitlines()[1:4]] == [
+        ["PHONE1", "PC-01", "online"],
+        ["PHONE2", "PC-01", "online"],
+        ["PHONE3", "PC-01", "offline"],
+    ]
+    assert "2 online, 1 offline" in ran.stdout
+
+
+def test_what_a_phone_says_cannot_move_the_cursor(muster: Command, backend: str, phones: list[str]) -> None:
+    assert "\x1b" not in muster("devices", "--url", backend).stdout
+
+
+def test_only_online_phones_of_a_node_on_request(muster: Command, backend: str, phones: list[str]) -> None:
+    ran = muster("devices", "--url", backend, "--online", "--node", "PC-01", "--json")
+    assert [device["device_id"] for device in ran.document["devices"]] == ["PHONE1", "PHONE2"]
+    assert muster("devices", "--url", backend, "--node", "PC-99", "--json").document["devices"] == []
+
+
+def test_nodes_are_listed(muster: Command, backend: str, phones: list[str]) -> None:
+    assert [node["node_id"] for node in muster("nodes", "--url", backend, "--json").document["nodes"]] == ["PC-01"]
+    assert "PC-01" in muster("nodes", "--url", backend).stdout
+
+
+def test_a_run_is_started_listed_and_shown_by_the_beginning_of_its_id(
+    muster: Command, backend: str, phones: list[str]
+) -> None:
+    started = muster("run", "start", "bootstrap_only_v1", "--url", backend, "--device", "PHONE1", "--json")
+    assert started.status == 0
+    run_id = started.document["run_id"]
+    listed = muster("run", "list", "--url", backend)
+    assert run_id[:13] in listed.stdout
+    shown = muster("run", "show", run_id[:13], "--url", backend, "--json")
+    assert (shown.status, shown.document["run_id"]) == (0, run_id)
+    assert [task["device_id"] for task in shown.document["tasks"]] == ["PHONE1"]
+    assert "PHONE1" in muster("run", "show", run_id, "--url", backend).stdout
+
+
+def test_watching_a_run_that_could_only_skip_ends_with_1_and_tells_why(
+    muster: Command, backend: str, phones: list[str]
+) -> None:
+    ran = muster("run", "start", "bootstrap_only_v1", "--url", backend, "--device", "PHONE3", "--watch")
+    assert ran.status == 1
+    assert "skipped_offline" in ran.stdout
+    assert "PHONE3" in ran.stderr
+
+
+def test_a_watched_runs_document_is_alone_on_stdout(muster: Command, backend: str, phones: list[str]) -> None:
+    ran = muster("run", "start", "bootstrap_only_v1", "--url", backend, "--device", "PHONE3", "--watch", "--json")
+    assert (ran.status, ran.document["status"]) == (1, "completed_with_errors")
+    again = muster("run", "watch", ran.document["run_id"][:20], "--url", backend, "--json")
+    assert (again.status, again.document["run_id"]) == (1, ran.document["run_id"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "start", "no_such_workflow"], "workflow_id"),
+        (["run", "start", "bootstrap_only_v1", "--device", "NOBODY"], "target"),
+        (["run", "start", "bootstrap_only_v1", "--timeout", "adb=1"], "timeoutOverrides"),
+        (["run", "start", "bootstrap_only_v1", "--timeout", "adb=soon"], "whole number"),
+        (["run", "start", "bootstrap_only_v1", "--param", "novalue"], "KEY=VALUE"),
+        (["run", "start", "bootstrap_only_v1", "--param", "A=1", "--param", "A=2"], "twice"),
+        (["run", "start", "bootstrap_only_v1", "--max-attempts", "99"], "max_?[Aa]ttempts"),
+        (["run", "start", "../etc"], "workflow_id"),
+        (["run", "show", "ffffffff"], "no run begins with"),
+        (["run", "show", "ffffffff-ffff-7fff-bfff-ffffffffffff"], "run"),
+        (["run", "show", "not-an-id!"], "no run id"),
+        (["workflow", "show", "no_such_workflow"], "workflow"),
+        (["workflow", "apply", "no-such-file.json"], "cannot read"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_line_that_says_why(
+    muster: Command, backend: str, phones: list[str], arguments: list[str], says: str
+) -> None:
+    ran = muster(*arguments, "--url", backend)
+    assert (ran.status, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("muster: ")
+    assert len(ran.stderr.splitlines()) == 1
+    assert pytest.importorskip("re").search(says, ran.stderr), ran.stderr
+
+
+def test_a_beginning_that_several_runs_share_is_refused(muster: Command, backend: str, phones: list[str]) -> None:
+    for _ in range(2):
+        muster("run", "start", "bootstrap_only_v1", "--url", backend)
+    ran = muster("run", "show", "0", "--url", backend)
+    assert ran.status == 2
+    assert "several runs" in ran.stderr
+
+
+def test_seed_workflows_are_listed_and_shown_step_by_step(muster: Command, backend: str) -> None:
+    listed = muster("workflow", "list", "--url", backend, "--json").document["workflows"]
+    assert {"bootstrap_only_v1", "login_settings_screenshot_v1", "demo_20steps_v1"} <= {
+        w["workflow_id"] for w in listed
+    }
+    shown = muster("workflow", "show", "demo_20steps_v1", "--url", backend)
+    assert (shown.status, "version 1" in shown.stdout) == (0, True)
+
+
+def test_a_recipe_is_validated_applied_and_given_the_next_version(
+    muster: Command, backend: str, tmp_path: Path
+) -> None:
+    file = recipe_file(tmp_path, RECIPE)
+    assert muster("workflow", "validate", file, "--url", backend).status == 0
+    assert muster("workflow", "apply", file, "--url", backend, "--json").document["version"] == 1
+    file = recipe_file(tmp_path, RECIPE | {"name": "Mine, better"})
+    assert muster("workflow", "apply", file, "--url", backend, "--json").document["version"] == 2
+    assert muster("workflow", "show", "mine", "--url", backend, "--json").document["versions"] == [1, 2]
+
+
+def test_every_error_of_a_recipe_is_told_at_once(muster: Command, backend: str, tmp_path: Path) -> None:
+    steps = [{"id": "a", "kind": "adb"}, {"id": "a", "kind": "dance"}, {"id": "c", "kind": "upload", "source": "x"}]
+    ran = muster("workflow", "validate", recipe_file(tmp_path, RECIPE | {"steps": steps}), "--url", backend)
+    assert ran.status == 2
+    assert len([line for line in ran.stdout.splitlines() if line.startswith("error: steps[")]) >= 3
+
+
+def test_a_yaml_recipe_is_as_good_as_json(muster: Command, backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("workflow_id: mine\nsteps:\n  - {id: look, kind: adb, command: getprop}\n")
+    assert muster("workflow", "apply", str(path), "--url", backend).status == 0
+
+
+def test_the_doctor_finds_a_backend_that_is_well(muster: Command, backend: str, phones: list[str]) -> None:
+    ran = muster("doctor", "--backend", "--url", backend, "--json")
+    assert ran.status == 0
+    assert {finding["check"]: finding["verdict"] for finding in ran.document}["backend"] == "ok"
+
+
+def test_tables_fit_80_columns(
+    muster: Command, backend: str, phones: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    muster("run", "start", "login_settings_screenshot_v1", "--url", backend)
+    for command in (["devices"], ["nodes"], ["run", "list"], ["workflow", "list"]):
+        ran = muster(*command, "--url", backend)
+        assert max(len(line) for line in ran.stdout.splitlines()) <= 80, command
+
+
+def test_every_reason_of_failure_has_room_in_one_line() -> None:
+    assert max(len(reason) for reason in FailureReason) <= 30
