@@ -1,0 +1,110 @@
+"""One attached phone: adb and the vendor tool behind `ports.Phone`, their errors as reasons."""
+
+from pathlib import Path
+from typing import Final, Protocol
+
+from muster.adb.client import AdbClient
+from muster.adb.errors import (
+    AdbCommandFailed,
+    AdbConnectionLost,
+    AdbDeviceMissing,
+    AdbDeviceOffline,
+    AdbDeviceUnauthorized,
+    AdbDeviceUnresponsive,
+    AdbError,
+    AdbProtocolError,
+    AdbRequestInvalid,
+    AdbServerGone,
+    AdbServerRefused,
+    AdbTooLarge,
+)
+from muster.agent.ports import PhoneError, ShellOutput
+from muster.domain.failure import FailureReason
+from muster.runtime.logs import get_logger
+from muster.vendor.errors import VendorError, VendorUnavailable
+from muster.vendor.tool import VendorTool
+
+log = get_logger()
+_REASONS: Final[tuple[tuple[type[AdbError], FailureReason, bool], ...]] = (
+    # error, reason, whether the command may have reached the phone
+    (AdbDeviceMissing, FailureReason.ADB_MISSING, False),
+    (AdbDeviceOffline, FailureReason.ADB_OFFLINE, False),
+    (AdbDeviceUnauthorized, FailureReason.NEEDS_USB_AUTHORIZATION, False),
+    (AdbDeviceUnresponsive, FailureReason.DEVICE_UNRESPONSIVE, True),
+    (AdbConnectionLost, FailureReason.ADB_OFFLINE, True),
+    (AdbServerGone, FailureReason.ADB_MISSING, True),
+    (AdbServerRefused, FailureReason.ADB_OFFLINE, False),
+    (AdbRequestInvalid, FailureReason.STEP_FAILED, False),
+    (AdbCommandFailed, FailureReason.STEP_FAILED, True),
+    (AdbTooLarge, FailureReason.STEP_FAILED, True),
+    (AdbProtocolError, FailureReason.DEVICE_UNRESPONSIVE, True),
+)
+
+
+def phone_error(error: AdbError) -> PhoneError:
+    """The same in the words of the closed list."""
+    for kind, reason, fate_unknown in _REASONS:
+        if isinstance(error, kind):
+            return PhoneError(reason, f"adb: {error}", fate_unknown=fate_unknown)
+    return PhoneError(FailureReason.DEVICE_UNRESPONSIVE, f"adb: {error}")
+
+
+class Pictures(Protocol):
+    """Whether, and how, the vendor tool takes a phone's picture."""
+
+    def vendor_for(self, handle: str) -> VendorTool | None:
+        """The tool, if it is up and has the phone in its list."""
+        ...
+
+    def vendor_failed(self) -> None:
+        """It could not be talked to: the next phone need not try before the tool answers again."""
+        ...
+
+
+class AttachedPhone:
+    """Implements `ports.Phone`. Valid as long as the phone stays at this handle; take a new one for each step."""
+
+    def __init__(
+        self, device_id: str, runtime_handle: str, adb: AdbClient, pictures: Pictures, shots_root: Path
+    ) -> None:
+        self._device_id = device_id
+        self._runtime_handle = runtime_handle
+        self._adb = adb
+        self._pictures = pictures
+        self._shots_root = shots_root
+
+    @property
+    def device_id(self) -> str:
+        """The phone for ever (R6.1)."""
+        return self._device_id
+
+    @property
+    def runtime_handle(self) -> str:
+        """Where it is attached (R6.2)."""
+        return self._runtime_handle
+
+    async def shell(self, command: str) -> ShellOutput:
+        """Runs `command` in the phone's shell. Raises PhoneError."""
+        try:
+            result = await self._adb.shell(self._runtime_handle, command)
+        except AdbError as error:
+            raise phone_error(error) from error
+        return ShellOutput(result.exit_code, result.stdout, result.stderr, result.truncated)
+
+    async def screenshot(self) -> bytes:
+        """“If the vendor can, use it; if not, adb” (spec/05). Raises PhoneError."""
+        tool = self._pictures.vendor_for(self._runtime_handle)
+        if tool is not None:
+            try:
+                return await tool.screen(self._runtime_handle, self._shots_root)
+            except VendorError as error:
+                if isinstance(error, VendorUnavailable):
+                    self._pictures.vendor_failed()
+                log.warning("The vendor tool gave no picture; adb takes it", error=str(error))
+        try:
+            return await self._adb.screencap(self._runtime_handle)
+        except AdbError as error:
+            raised = phone_error(error)
+            if raised.reason is FailureReason.STEP_FAILED:
+                raised.reason = FailureReason.SCREENSHOT_ERROR
+            raise raised from error

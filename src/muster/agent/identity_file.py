@@ -1,0 +1,50 @@
+"""The ids that this node has given, kept across restarts: one small JSON file in its data folder."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from muster.agent.identities import Identities, from_document, to_document
+from muster.runtime.logs import get_logger
+
+log = get_logger()
+
+
+class IdentityFile:
+    """Reads once, writes when something new was recorded. A file that cannot be read or written is said, not fatal."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._saved_revision = 0
+
+    def load(self) -> Identities:
+        """What was kept; nothing when there is no file."""
+        if self._path is None or not self._path.exists():
+            return Identities()
+        try:
+            return from_document(json.loads(self._path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            log.error("The file of known phones cannot be read; ids are recorded anew", error=str(error))
+            return Identities()
+
+    async def save(self, identities: Identities) -> None:
+        """Replaces the file as a whole, if there is anything new; half a file is never seen."""
+        if self._path is None or identities.revision == self._saved_revision:
+            return
+        self._saved_revision = identities.revision
+        text = json.dumps(to_document(identities), ensure_ascii=False, indent=1)
+        try:
+            await asyncio.to_thread(_replace, self._path, text)
+        except OSError as error:
+            log.error("The file of known phones cannot be written", error=str(error))
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
