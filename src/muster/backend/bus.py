@@ -54,6 +54,10 @@ class Bus:
             if not self._listeners[node_id]:
                 del self._listeners[node_id]
 
+    def listened_to(self) -> set[str]:
+        """The nodes that somebody listens to at this moment."""
+        return set(self._listeners)
+
     def wake(self, node_id: str) -> None:
         """There is work for the node."""
         for listener in self._listeners.get(node_id, ()):

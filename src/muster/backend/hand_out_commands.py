@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from muster.backend.bus import Bus, Listener
 from muster.backend.presence import Presence
@@ -13,15 +13,17 @@ from muster.runtime.clock import Clock
 from muster.store import commands
 from muster.store.database import Database
 
+# An agent whose connection broke polls again within a second or two; one that was killed never does.
+GONE_GRACE_SEC: Final = 5
 _REDELIVERY_MS = COMMAND_REDELIVERY_SEC * 1000
 
 
 @dataclass(slots=True)
 class Seat:
-    """Which instance speaks for a node. `seen` is monotonic seconds; `poll` is its poll under way."""
+    """Which instance speaks for a node. `poll` is its poll under way; without one, others wait until `free_at`."""
 
     instance_id: str
-    seen: float
+    free_at: float
     poll: Listener | None = None
 
 
@@ -52,10 +54,11 @@ class HandOutCommands:
             try:
                 return await self._wait_for_work(node_id, seat, listener, wait_ms, gone)
             finally:
+                keeps_sec = GONE_GRACE_SEC if gone.done() else INSTANCE_TAKEOVER_SEC
                 gone.cancel()
-                seat.seen = self._clock.monotonic()
                 if seat.poll is listener:
                     seat.poll = None
+                    seat.free_at = self._clock.monotonic() + keeps_sec
 
     def leave(self, node_id: str, instance_id: str) -> None:
         """The instance stops in good order: another one may take its place at once."""
@@ -68,11 +71,10 @@ class HandOutCommands:
     def _sit_down(self, node_id: str, instance_id: str) -> Seat | None:
         now, seat = self._clock.monotonic(), self._seats.get(node_id)
         if seat is not None and seat.instance_id == instance_id:
-            seat.seen = now
             return seat
-        if seat is not None and (seat.poll is not None or now - seat.seen < INSTANCE_TAKEOVER_SEC):
+        if seat is not None and (seat.poll is not None or now < seat.free_at):
             return None
-        self._seats[node_id] = Seat(instance_id, now)
+        self._seats[node_id] = Seat(instance_id, free_at=now + INSTANCE_TAKEOVER_SEC)
         return self._seats[node_id]
 
     async def _wait_for_work(

@@ -79,8 +79,11 @@ class IngestEvents:
             sound = {event.event_id: event for event in batch if event.event_id not in refused}
             fresh = await events.remember(tx, [_memory(event, now_ms) for event in sound.values()]) if sound else set()
             changes = fold((event for event in sound.values() if event.event_id in fresh), now_ms)
-            await _refuse_tasks(tx, changes, known, now_ms)
             await _apply(tx, changes, now_ms)
+            # After the node's own words in the same batch, which say the same of each task, and better.
+            await _refuse_tasks(tx, changes, known, now_ms)
+            if changes.touched:
+                await _move_runs(tx, changes, now_ms)
         for run_id, task_ids in changes.touched.items():
             self._watchers.changed(run_id, task_ids)
         return refused | {
@@ -202,8 +205,6 @@ async def _apply(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
     if changes.acks:
         rows = [{"command": ack.command_id, "error": ack.error_message} for ack in changes.acks]
         await commands.acknowledge(tx, rows, now_ms)
-    if changes.touched:
-        await _move_runs(tx, changes, now_ms)
 
 
 async def _move_runs(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:

@@ -27,10 +27,10 @@ async def serve(settings: BackendSettings, *, on_ready: Callable[[str], None]) -
     """
     with _listen(settings.host, settings.port) as listener:
         async with open_parts(settings, seeds=seed_documents()) as parts:
-            server = _Server(parts)
+            ready = f"muster backend ready on {_url(settings.host, listener)}"
+            server = _Server(parts, on_started=lambda: on_ready(ready))
             serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
             try:
-                on_ready(f"muster backend ready on {_url(settings.host, listener)}")
                 await asyncio.shield(serving)
             finally:
                 server.should_exit = True
@@ -40,7 +40,7 @@ async def serve(settings: BackendSettings, *, on_ready: Callable[[str], None]) -
 class _Server(uvicorn.Server):
     """Uvicorn waits for open connections before it tells anybody that it stops: ours are told first."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, on_started: Callable[[], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(parts),
@@ -52,6 +52,12 @@ class _Server(uvicorn.Server):
             )
         )
         self._parts = parts
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Ready means that connections are taken, not that they soon will be."""
+        await super().startup(sockets)
+        self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends long polls and streams, then the connections."""
