@@ -152,8 +152,9 @@ class MemoryBackend:
             self.changed.notify_all()
 
     async def callback(self, events: Sequence[dict[str, Any]]) -> CallbackAnswer:
-        self.batches.append(list(events))
-        await asyncio.sleep(0)
+        async with self.changed:
+            self.batches.append(list(events))
+            self.changed.notify_all()
         if (fault := self.before_callback(events)) is not None:
             raise fault
         results = [self._apply(event) for event in events]
@@ -177,6 +178,11 @@ class MemoryBackend:
         """Waits for what the backend knows to be as wanted."""
         async with asyncio.timeout(within_sec), self.changed:
             await self.changed.wait_for(lambda: enough(self.applied))
+
+    async def was_called(self, times: int, within_sec: float = 20) -> None:
+        """Waits for so many callbacks, whatever became of them."""
+        async with asyncio.timeout(within_sec), self.changed:
+            await self.changed.wait_for(lambda: len(self.batches) >= times)
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The payloads of one type, in the order in which they were applied."""
@@ -267,3 +273,28 @@ class MemoryLocks:
 def seeded(seed: int = 1) -> random.Random:
     """Randomness that is the same each time."""
     return random.Random(seed)
+
+
+class HastyClock(SystemClock):
+    """Real time, but nobody sleeps: every wait is over at once, and noted with how long it would have been."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+        self._ahead = 0.0
+        self._woken = asyncio.Event()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._ahead
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self._ahead += seconds
+        self._woken.set()
+        await asyncio.sleep(0)
+
+    async def has_slept(self, times: int, within_sec: float = 20) -> None:
+        """Waits for so many waits."""
+        async with asyncio.timeout(within_sec):
+            while len(self.slept) < times:
+                self._woken.clear()
+                await self._woken.wait()

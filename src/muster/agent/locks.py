@@ -109,12 +109,19 @@ class NodeLock:
 
 
 class DeviceFileLocks:
-    """`scheduler.loop.DeviceLocks` for the phones of one adb server."""
+    """`scheduler.loop.DeviceLocks` for the phones of one adb server. Use as `with`: leaving gives all back."""
 
     def __init__(self, state_dir: Path, adb_server: tuple[str, int]) -> None:
         self._state_dir = state_dir
         self._server = f"{adb_server[0]}:{adb_server[1]}"
         self._held: dict[str, FileLock] = {}
+
+    def __enter__(self) -> "DeviceFileLocks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for device_id in list(self._held):
+            self.release(device_id)
 
     def acquire(self, device_id: str) -> bool:
         """False when another agent has it, and when no lock can be had: without one, nothing may be started."""

@@ -1,0 +1,115 @@
+"""Presence: at once, every ten seconds, at each change; and nothing that a phone says can silence it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from tests.support.manual_clock import ManualClock
+
+from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, device_reports
+from muster.agent.journal import JournalError
+from muster.agent.ports import DeviceStatus, Phone
+from muster.contracts.events import NodeHeartbeat
+from muster.domain.device import AttachState
+from muster.runtime.supervision import Background
+
+
+@dataclass
+class Rack:
+    """`Phones`, the vendor tool's state and the workload, as the test sets them."""
+
+    phones: list[DeviceStatus] = field(default_factory=list)
+    vendor_ok: bool = True
+    last_vendor_ok_ms: int | None = 1_800_000_000_000
+    running: int = 3
+    queued_devices: int = 7
+    depth: int | None = 12
+
+    def find(self, device_id: str) -> Phone | None:
+        return None
+
+    def status(self, device_id: str) -> DeviceStatus | None:
+        return next((phone for phone in self.phones if phone.device_id == device_id), None)
+
+    def all(self) -> Sequence[DeviceStatus]:
+        return self.phones
+
+    async def outbox_depth(self) -> int:
+        if self.depth is None:
+            raise JournalError("disk full")
+        return self.depth
+
+
+@asynccontextmanager
+async def beating(rack: Rack, clock: ManualClock, changed: asyncio.Event) -> AsyncIterator[list[NodeHeartbeat]]:
+    sent: list[NodeHeartbeat] = []
+    sources = HeartbeatSources(rack, rack, rack, rack.outbox_depth, lambda: True)
+    loop = HeartbeatLoop(NodeFacts("PC-01", "1.2.3", 20), sources, sent.append, changed=changed, clock=clock)
+    async with Background() as background:
+        _ = background.start("heartbeat", loop.run())
+        yield sent
+
+
+def phone(device_id: str = "A", state: AttachState = AttachState.DEVICE, last_seen: float | None = 0.0) -> DeviceStatus:
+    return DeviceStatus(device_id, f"handle-{device_id}", state, last_seen)
+
+
+async def test_the_first_beat_is_at_once_and_then_every_ten_seconds() -> None:
+    clock = ManualClock()
+    async with beating(Rack(), clock, asyncio.Event()) as sent:
+        await clock.advance(0)
+        assert len(sent) == 1
+        await clock.advance(9.9)
+        assert len(sent) == 1
+        await clock.advance(0.1)
+        assert len(sent) == 2
+        await clock.advance(50)
+        assert len(sent) == 7
+
+
+async def test_many_changes_within_a_moment_make_one_beat() -> None:
+    clock, changed = ManualClock(), asyncio.Event()
+    async with beating(Rack(), clock, changed) as sent:
+        await clock.advance(3)
+        for _ in range(20):
+            changed.set()
+            await clock.advance(0.005)
+        assert len(sent) == 1
+        await clock.advance(0.15)
+        assert len(sent) == 2
+        await clock.advance(9)
+        assert len(sent) == 2
+
+
+async def test_it_tells_counts_and_ages() -> None:
+    clock = ManualClock()
+    rack = Rack(phones=[phone("A", last_seen=0.0), phone("B", AttachState.OFFLINE, None)])
+    async with beating(rack, clock, asyncio.Event()) as sent:
+        await clock.advance(10)
+    beat = sent[-1]
+    assert (beat.connected_devices_count, beat.running_devices_count, beat.queue_devices_count) == (1, 3, 7)
+    assert (beat.vendor_ws_ok, beat.outbox_depth, beat.degraded, beat.max_concurrency) == (True, 12, True, 20)
+    assert beat.timestamp == clock.now_ms()
+    assert [(device.device_id, device.age_ms) for device in beat.devices] == [("A", 10_000), ("B", None)]
+
+
+async def test_presence_outlives_a_journal_that_cannot_be_read() -> None:
+    clock = ManualClock()
+    async with beating(Rack(depth=None), clock, asyncio.Event()) as sent:
+        await clock.advance(10)
+    assert [beat.outbox_depth for beat in sent] == [0, 0]
+
+
+def test_a_phone_with_impossible_values_is_reported_without_them() -> None:
+    odd = DeviceStatus(
+        "A", "usb", AttachState.DEVICE, 5.0, model="M" * 500, battery=300, temperature=float("nan"),
+        last_error_message="e" * 5000,
+    )  # fmt: skip
+    (report,) = device_reports([odd], now=3.0)
+    assert (report.model, report.battery, report.temperature, report.age_ms) == ("M" * 128, None, None, 0)
+    assert len(report.last_error_message or "") <= 1000
+
+
+def test_a_phone_whose_very_id_is_impossible_does_not_silence_the_others() -> None:
+    assert [report.device_id for report in device_reports([phone("bad\nid"), phone(""), phone("B")], 1.0)] == ["B"]

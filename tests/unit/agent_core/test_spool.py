@@ -1,0 +1,242 @@
+"""Pictures: on the disk before any upload, gone only when the store has them, told of even when late."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from tests.support.agent_parts import (
+    PNG,
+    HastyClock,
+    MemoryBackend,
+    accept,
+    broken,
+    narrator,
+    opened_journal,
+    run_start,
+    seeded,
+    tasks_of,
+    told,
+    types_of,
+)
+
+from muster.agent.journal_sqlite import SqliteJournal
+from muster.agent.link import LinkError, LinkRefused
+from muster.agent.ports import Spool, SpooledArtifact, StoredArtifact, Task, TaskOutcome, UploadError
+from muster.agent.spool import DiskSpool, SpoolSweeper
+from muster.domain.failure import FailureReason
+from muster.domain.task import TaskState
+from muster.runtime.clock import SystemClock
+from muster.runtime.ids import id_source
+from muster.runtime.supervision import Background
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    async with opened_journal(tmp_path) as opened:
+        yield opened
+
+
+def spool_of(tmp_path: Path, journal: SqliteJournal, backend: MemoryBackend, bytes_max: int = 1_000_000) -> DiskSpool:
+    return DiskSpool(tmp_path / "spool", journal, backend, clock=CLOCK, new_id=id_source(CLOCK), bytes_max=bytes_max)
+
+
+@asynccontextmanager
+async def sweeping(
+    journal: SqliteJournal, spool: DiskSpool, clock: HastyClock | None = None
+) -> AsyncIterator[SpoolSweeper]:
+    sweeper = SpoolSweeper(spool, journal, narrator=narrator(), clock=clock or HastyClock(), rng=seeded())
+    async with Background() as background:
+        _ = background.start("sweeper", sweeper.run())
+        yield sweeper
+
+
+async def begun(journal: SqliteJournal, device: str = "A", run: int = 1) -> Task:
+    start = run_start(device, run=run)
+    await accept(journal, start)
+    return tasks_of(start)[0]
+
+
+async def end(journal: SqliteJournal, task: Task, artifact: StoredArtifact | None = None) -> None:
+    failed = TaskOutcome(TaskState.FAILED, FailureReason.UPLOAD_ERROR, artifact=artifact)
+    await journal.end_task(narrator().task_finished(task, failed, started_at_ms=None, duration_ms=None))
+
+
+async def has_told(journal: SqliteJournal, kind: str) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            journal.news.clear()
+            if kind in types_of(await told(journal)):
+                return
+            await journal.news.wait()
+
+
+async def test_a_picture_is_on_the_disk_with_its_hash_before_anything_is_sent(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    backend = MemoryBackend()
+    spool: Spool = spool_of(tmp_path, journal, backend)
+    artifact = await spool.add(await begun(journal), "shot", PNG)
+    assert artifact.path.read_bytes() == PNG
+    assert (artifact.sha256, artifact.size) == (hashlib.sha256(PNG).hexdigest(), len(PNG))
+    assert [path.name for path in (tmp_path / "spool").iterdir()] == [artifact.path.name]
+    assert await journal.spool_names() == {artifact.path.name}
+    assert backend.objects == {}
+
+
+async def test_an_uploaded_picture_leaves_the_disk(tmp_path: Path, journal: SqliteJournal) -> None:
+    backend = MemoryBackend()
+    spool = spool_of(tmp_path, journal, backend)
+    artifact = await spool.add(await begun(journal), "shot", PNG)
+    stored = await spool.upload(artifact)
+    assert backend.objects == {stored.storage_path: PNG}
+    assert (stored.step_id, stored.sha256, stored.size) == ("shot", artifact.sha256, len(PNG))
+    assert not artifact.path.exists()
+
+
+@pytest.mark.parametrize("fault", [broken(), LinkRefused(404, "no such task"), LinkRefused(403, "expired")])
+async def test_a_picture_that_the_store_does_not_take_stays(
+    tmp_path: Path, journal: SqliteJournal, fault: LinkError
+) -> None:
+    spool = spool_of(tmp_path, journal, MemoryBackend(upload_fault=lambda: fault))
+    artifact = await spool.add(await begun(journal), "shot", PNG)
+    with pytest.raises(UploadError, match="not stored yet"):
+        await spool.upload(artifact)
+    assert artifact.path.read_bytes() == PNG
+
+
+async def test_a_full_spool_takes_no_more(tmp_path: Path, journal: SqliteJournal) -> None:
+    spool = spool_of(tmp_path, journal, MemoryBackend(), bytes_max=2 * len(PNG))
+    task = await begun(journal)
+    first = await spool.add(task, "shot", PNG)
+    await spool.add(task, "shot", PNG)
+    with pytest.raises(UploadError, match="the spool holds"):
+        await spool.add(task, "shot", PNG)
+    await spool.upload(first)
+    await spool.add(task, "shot", PNG)
+
+
+async def test_a_folder_that_cannot_be_written_is_an_upload_error(tmp_path: Path, journal: SqliteJournal) -> None:
+    spool = spool_of(tmp_path / "nowhere", journal, MemoryBackend())
+    with pytest.raises(UploadError, match="this node's disk"):
+        await spool.add(await begun(journal), "shot", PNG)
+
+
+async def test_what_a_task_left_behind_is_stored_later_and_told(tmp_path: Path, journal: SqliteJournal) -> None:
+    backend = MemoryBackend()
+    spool = spool_of(tmp_path, journal, backend)
+    task = await begun(journal)
+    artifact = await spool.add(task, "shot", PNG)
+    async with sweeping(journal, spool) as sweeper:
+        await end(journal, task)
+        sweeper.wake()
+        await has_told(journal, "artifact_stored")
+    event = (await told(journal))[-1]
+    assert event["payload"]["artifact"] == {
+        "kind": "screenshot",
+        "step_id": "shot",
+        "storage_path": next(iter(backend.objects)),
+        "sha256": artifact.sha256,
+        "size": len(PNG),
+    }
+    assert list((tmp_path / "spool").iterdir()) == []
+    assert await journal.spool_names() == frozenset()
+
+
+async def test_the_picture_of_an_open_task_is_left_to_the_task(tmp_path: Path, journal: SqliteJournal) -> None:
+    backend = MemoryBackend()
+    spool = spool_of(tmp_path, journal, backend)
+    open_task = await begun(journal, "A", run=1)
+    kept = await spool.add(open_task, "shot", PNG)
+    ended = await begun(journal, "B", run=2)
+    await spool.add(ended, "shot", PNG)
+    async with sweeping(journal, spool) as sweeper:
+        await end(journal, ended)
+        sweeper.wake()
+        await has_told(journal, "artifact_stored")
+    assert await journal.spool_names() == {kept.path.name}
+    assert kept.path.exists()
+
+
+async def test_a_stored_picture_that_nothing_told_of_is_told_without_a_second_upload(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    backend = MemoryBackend()
+    spool = spool_of(tmp_path, journal, backend)
+    task = await begun(journal)
+    first, second = await spool.add(task, "one", PNG), await spool.add(task, "two", PNG)
+    named, unnamed = await spool.upload(first), await spool.upload(second)
+    async with sweeping(journal, spool) as sweeper:
+        await end(journal, task, artifact=named)
+        sweeper.wake()
+        await has_told(journal, "artifact_stored")
+    event = (await told(journal))[-1]
+    assert event["payload"]["artifact"]["storage_path"] == unnamed.storage_path
+    assert len(backend.objects) == 2
+
+
+async def test_the_sweeper_tries_again_until_the_store_is_back(tmp_path: Path, journal: SqliteJournal) -> None:
+    left = 4
+
+    def fault() -> LinkError | None:
+        nonlocal left
+        left -= 1
+        return broken() if left >= 0 else None
+
+    spool = spool_of(tmp_path, journal, MemoryBackend(upload_fault=fault))
+    task = await begun(journal)
+    await spool.add(task, "shot", PNG)
+    await end(journal, task)
+    clock = HastyClock()
+    async with sweeping(journal, spool, clock):
+        await has_told(journal, "artifact_stored")
+    assert [round(seconds) for seconds in clock.slept] == sorted(round(seconds) for seconds in clock.slept)
+    assert len(clock.slept) == 4
+
+
+async def left_over(journal: SqliteJournal, spool: DiskSpool, run: int) -> SpooledArtifact:
+    task = await begun(journal, f"phone-{run}", run=run)
+    artifact = await spool.add(task, "shot", PNG)
+    await end(journal, task)
+    return artifact
+
+
+async def test_a_picture_that_is_refused_for_good_holds_up_nothing(tmp_path: Path, journal: SqliteJournal) -> None:
+    calls = 0
+
+    def fault() -> LinkError | None:
+        nonlocal calls
+        calls += 1
+        return LinkRefused(404, "no such task") if calls == 1 else None
+
+    spool = spool_of(tmp_path, journal, MemoryBackend(upload_fault=fault))
+    refused, _ = await left_over(journal, spool, 1), await left_over(journal, spool, 2)
+    async with sweeping(journal, spool):
+        await has_told(journal, "artifact_stored")
+    assert await journal.spool_names() == {refused.path.name}
+    assert refused.path.exists(), "kept for somebody to look at"
+    assert await journal.spool_leftovers(10) == []
+
+
+async def test_a_picture_whose_file_is_gone_holds_up_nothing(tmp_path: Path, journal: SqliteJournal) -> None:
+    spool = spool_of(tmp_path, journal, MemoryBackend())
+    gone, _ = await left_over(journal, spool, 1), await left_over(journal, spool, 2)
+    gone.path.unlink()
+    async with sweeping(journal, spool):
+        await has_told(journal, "artifact_stored")
+    assert await journal.spool_names() == {gone.path.name}
+
+
+async def test_tidying_removes_what_a_crash_left_half_done_and_nothing_else(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    spool = spool_of(tmp_path, journal, MemoryBackend())
+    kept = await spool.add(await begun(journal), "shot", PNG)
+    (tmp_path / "spool" / "half.part").write_bytes(b"half")
+    (tmp_path / "spool" / "orphan.png").write_bytes(PNG)
+    await spool.tidy()
+    assert list((tmp_path / "spool").iterdir()) == [kept.path]
