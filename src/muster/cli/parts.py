@@ -15,16 +15,10 @@ from muster.runtime.private_folder import make_private, write_private
 from muster.runtime.settings import Settings
 
 SECRET_VARIABLE = "NODE_AGENT_SHARED_SECRET"  # noqa: S105 - a name
-BACKEND_READY = "muster backend ready on {url}"
-AGENT_READY = "muster agent {node_id} ready"
-RACK_READY = "muster sim ready: {devices} devices"
-RACK_PLACES = ", adb server {adb_server}, vendor tool {vendor_url}, control {control_url}"
-
 _BACKEND_READY = re.compile(r"^muster backend ready on (?P<url>http://\S+)$")
 _AGENT_READY = re.compile(r"^muster agent \S+ ready$")
-_RACK_READY = re.compile(
-    r"^muster sim ready: \d+ devices, adb server (?P<adb>\S+), vendor tool (?P<vendor>\S+), control (?P<control>\S+)$"
-)
+_RACK_READY = re.compile(r"^muster sim ready: \d+ devices, adb server (?P<adb>[^\s,]+)(?P<places>.*)$")
+_VENDOR = re.compile(r", vendor (?P<vendor>[^\s,]+)")
 
 
 def backend_plan(settings: Settings, secret: str, *, port: int) -> ChildPlan:
@@ -49,6 +43,12 @@ def rack_plan(*, devices: int, seed: int, profile: Path | None, data: Path) -> C
     arguments += ["--adb-server", "127.0.0.1:0", "--vendor-port", "0", "--control-port", "0"]
     arguments += ["--profile", str(profile)] if profile else []
     return ChildPlan("sim", arguments, _RACK_READY)
+
+
+def vendor_url_of(ready: re.Match[str]) -> str | None:
+    """Where the rack's vendor tool listens, from its ready line."""
+    found = _VENDOR.search(ready["places"])
+    return found["vendor"] if found else None
 
 
 def own_secret(settings: Settings) -> str:
