@@ -2,7 +2,8 @@
 
 import random
 import uuid
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from muster.contracts.api import (
@@ -41,6 +42,8 @@ class MemoryRuns:
         self._runs: dict[str, RunListItem] = {}
         self._tasks: dict[str, dict[str, TaskView]] = {}
         self._steps: dict[str, list[StepView]] = {}
+        self._task_ids: dict[tuple[str, str], str] = {}
+        self._counts: dict[str, Counter[TaskState]] = {}
 
     def add(
         self,
@@ -77,11 +80,13 @@ class MemoryRuns:
             counts=TaskCounts(),
             **fields,
         )
-        self._recount(run_id)
+        self._task_ids |= {(run_id, task.device_id): task_id for task_id, task in self._tasks[run_id].items()}
+        self._counts[run_id] = Counter(task.status for task in self._tasks[run_id].values())
+        self._conclude(run_id)
         return run_id
 
     def task(self, run_id: str, device_id: str) -> TaskView:
-        return next(task for task in self._tasks[run_id].values() if task.device_id == device_id)
+        return self._tasks[run_id][self._task_ids[run_id, device_id]]
 
     def tasks(self, run_id: str) -> list[TaskView]:
         return list(self._tasks[run_id].values())
@@ -104,7 +109,9 @@ class MemoryRuns:
         self._tasks[run_id][task.task_id] = task.model_copy(
             update={"status": status, "updated_at": now} | times | fields
         )
-        self._recount(run_id)
+        self._counts[run_id].subtract([task.status])
+        self._counts[run_id].update([status])
+        self._conclude(run_id)
         return task.task_id
 
     def add_step(self, run_id: str, device_id: str, index: int, status: StepState, **fields: Any) -> None:
@@ -145,13 +152,13 @@ class MemoryRuns:
 
     # ---- what the backend's queries answer ----
 
-    async def page(self, *, statuses: Iterable[RunState] = (), cursor: str | None = None, limit: int = 50) -> RunPage:
-        wanted = set(statuses)
+    async def page(self, status: Collection[RunState] = (), *, cursor: str | None = None, limit: int = 50) -> RunPage:
+        wanted = set(status)
         order = {RunState.FAILED: 0, RunState.COMPLETED_WITH_ERRORS: 0, RunState.RUNNING: 1, RunState.QUEUED: 1}
         runs = sorted(self._runs.values(), key=lambda run: (order.get(run.status, 2), -run.created_at))
         matching = [run for run in runs if not wanted or run.status in wanted]
         start = int(cursor or 0)
-        counts = {state: sum(run.status is state for run in runs) for state in RunState}
+        counts = {state: sum(run.status is state for run in matching) for state in RunState}
         more = start + limit < len(matching)
         return RunPage(
             runs=matching[start : start + limit], counts=counts, next_cursor=str(start + limit) if more else None
@@ -161,7 +168,7 @@ class MemoryRuns:
         run = self._runs.get(run_id)
         return RunSnapshot(run=run, tasks=self.tasks(run_id), now=self.clock.now_ms()) if run else None
 
-    async def delta(self, run_id: str, task_ids: frozenset[str]) -> RunDelta | None:
+    async def delta(self, run_id: str, task_ids: Collection[str]) -> RunDelta | None:
         run = self._runs.get(run_id)
         tasks = [task for task in self.tasks(run_id) if task.task_id in task_ids] if run else []
         return RunDelta(run=run, tasks=tasks, now=self.clock.now_ms()) if run else None
@@ -183,7 +190,7 @@ class MemoryRuns:
         return RunDetail(**dict(run), globalTimeoutMs=90_000, summary=_summary(tasks), nodes=nodes, tasks=tasks)
 
     async def steps(
-        self, run_id: str, *, device_id: str | None = None, cursor: str | None = None, limit: int = 50
+        self, run_id: str, device_id: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> StepPage:
         tasks = [task for task in self._tasks.get(run_id, {}).values() if device_id in (None, task.device_id)]
         steps = [step for task in tasks for step in self._steps.get(task.task_id, [])]
@@ -192,10 +199,10 @@ class MemoryRuns:
             steps=steps[start : start + limit], next_cursor=str(start + limit) if start + limit < len(steps) else None
         )
 
-    def _recount(self, run_id: str) -> None:
-        run, tasks, now = self._runs[run_id], self.tasks(run_id), self.clock.now_ms()
-        counts = _counts(tasks)
-        ended = conclude({state: getattr(counts, state.value) for state in TaskState})
+    def _conclude(self, run_id: str) -> None:
+        run, by_state, now = self._runs[run_id], self._counts[run_id], self.clock.now_ms()
+        counts = TaskCounts(total=by_state.total(), **{state.value: by_state[state] for state in TaskState})
+        ended = conclude(by_state)
         begun = counts.queued < counts.total
         status = ended or (RunState.RUNNING if begun else RunState.QUEUED)
         update: dict[str, Any] = {
@@ -213,14 +220,17 @@ class RandomPhones:
 
     def __init__(self, runs: MemoryRuns, run_id: str, rng: random.Random) -> None:
         self._runs, self._run_id, self._rng = runs, run_id, rng
+        self._open = [task.device_id for task in runs.tasks(run_id) if not task.status.is_terminal]
 
     def step(self) -> str | None:
         """Moves one open task a little; returns its id, or None when all have ended."""
-        open_tasks = [task for task in self._runs.tasks(self._run_id) if not task.status.is_terminal]
-        if not open_tasks:
+        if not self._open:
             return None
-        task = self._rng.choice(open_tasks)
-        return self._advance(task)
+        device_id = self._rng.choice(self._open)
+        task_id = self._advance(self._runs.task(self._run_id, device_id))
+        if self._runs.task(self._run_id, device_id).status.is_terminal:
+            self._open.remove(device_id)
+        return task_id
 
     def _advance(self, task: TaskView) -> str:
         move, roll = self._runs.move, self._rng.random()

@@ -1,0 +1,133 @@
+// The heatmap. Tiles are made by the server and stay where they are; this only changes what has changed on them.
+
+import { setText, texts } from "./page.js";
+
+const STATES = ["succeeded", "failed", "skipped_offline", "cancelled", "running", "waiting"];
+const FINISHED = new Set(["succeeded", "failed", "skipped_offline", "cancelled"]);
+const SVG = "http://www.w3.org/2000/svg";
+
+/** Draws a proportional bar: finished states first, then what is under way. */
+export function drawBar(svg, counts) {
+  let x = 0;
+  for (const state of STATES) {
+    const length = counts[state] ?? 0;
+    let part = svg.querySelector(`[data-s="${state}"]`);
+    if (!part && length) {
+      part = svg.appendChild(document.createElementNS(SVG, "rect"));
+      part.dataset.s = state;
+      part.setAttribute("height", "1");
+    }
+    part?.setAttribute("x", x);
+    part?.setAttribute("width", length);
+    x += length;
+  }
+}
+
+export const finishedOf = (counts) => [...FINISHED].reduce((sum, state) => sum + (counts[state] ?? 0), 0);
+
+/** "WAIT 12s" counts down; that it becomes an error is an event from the server, never a timer here. */
+function badgeText(task, now) {
+  const name = texts.task[task.status];
+  if (task.status !== "waiting" || task.wait_until == null) return name;
+  return `${name} ${Math.max(0, Math.ceil((task.wait_until - now) / 1000))}s`;
+}
+
+function stepText(task) {
+  if (task.step_index == null || !task.step_id) return "";
+  return `${task.step_index + 1}${task.steps_total ? `/${task.steps_total}` : ""} ${task.step_id}`;
+}
+
+export class Wall {
+  constructor(element) {
+    this.element = element;
+    this.tiles = [];
+    this.byId = new Map();
+    this.byDevice = new Map();
+    this.waiting = new Set();
+    this.compact = element.dataset.size === "compact";
+    this.nodes = [...element.querySelectorAll(".node")].map((section) => this.#node(section));
+    this.shown = this.tiles.filter((tile) => !tile.off).length;
+  }
+
+  #node(section) {
+    const node = {
+      id: section.dataset.node, section, counts: {}, shown: 0,
+      bar: section.querySelector(".bar"), finished: section.querySelector(".of b"),
+    };
+    for (const element of section.querySelectorAll(".tile")) this.#tile(element, node);
+    section.classList.toggle("empty", !node.shown);
+    return node;
+  }
+
+  #tile(element, node) {
+    const [, device, badge, step] = element.children;
+    const tile = {
+      element, node, badge, step, device: device.textContent, status: element.dataset.s, at: this.tiles.length,
+      off: element.classList.contains("off"), task: null,
+    };
+    node.counts[tile.status] = (node.counts[tile.status] ?? 0) + 1;
+    node.shown += !tile.off;
+    this.tiles.push(tile);
+    this.byId.set(element.dataset.id, tile);
+    this.byDevice.set(tile.device, tile);
+  }
+
+  /** Applies the changed tasks; returns the tiles that were touched. */
+  apply(tasks, now, matches) {
+    const touched = [];
+    const nodes = new Set();
+    for (const task of tasks) {
+      const tile = this.byId.get(task.task_id);
+      if (!tile) continue;
+      tile.task = task;
+      if (tile.status !== task.status) {
+        this.#move(tile, task.status);
+        nodes.add(tile.node);
+      }
+      this.#write(tile, now);
+      this.#show(tile, matches(tile));
+      touched.push(tile);
+    }
+    nodes.forEach((node) => this.#drawNode(node));
+    return touched;
+  }
+
+  #move(tile, status) {
+    tile.node.counts[tile.status] -= 1;
+    tile.node.counts[status] = (tile.node.counts[status] ?? 0) + 1;
+    tile.status = tile.element.dataset.s = status;
+    this.waiting[status === "waiting" ? "add" : "delete"](tile);
+  }
+
+  #write(tile, now) {
+    const { task } = tile;
+    setText(tile.badge, badgeText(task, now));
+    setText(tile.step, stepText(task));
+    const attempt = tile.element.querySelector("sup");
+    if (task.attempt > 1) setText(attempt ?? tile.element.appendChild(document.createElement("sup")), String(task.attempt));
+    if (task.status === "waiting") this.waiting.add(tile);
+  }
+
+  #show(tile, on) {
+    if (tile.off !== on) return;
+    tile.off = !on;
+    tile.element.classList.toggle("off", !on);
+    this.shown += on ? 1 : -1;
+    tile.node.shown += on ? 1 : -1;
+    tile.node.section.classList.toggle("empty", !tile.node.shown);
+  }
+
+  #drawNode(node) {
+    drawBar(node.bar, node.counts);
+    setText(node.finished, String(finishedOf(node.counts)));
+  }
+
+  /** Hides what does not match: in the compact wall it keeps its place, among cards it goes. */
+  filter(matches) {
+    for (const tile of this.tiles) this.#show(tile, matches(tile));
+  }
+
+  countDown(now) {
+    for (const tile of this.waiting) if (tile.task) setText(tile.badge, badgeText(tile.task, now));
+  }
+}

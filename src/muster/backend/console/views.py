@@ -1,0 +1,121 @@
+"""What the templates show, worked out from the API's own bodies. Pure."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from muster.contracts.api import RunDetail, TaskCounts, TaskView
+from muster.domain.run import RunState
+from muster.domain.task import TaskState
+
+# Above this many phones a tile is a square with a glyph; its text is still there for search and screen readers.
+CARDS_MAX: Final = 120
+FINISHED: Final = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED_OFFLINE, TaskState.CANCELLED)
+# In the order in which a phone passes through them; the legend, the chips and the bars all keep it.
+TASK_ORDER: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.WAITING, *FINISHED)
+RUN_ORDER: Final = (
+    RunState.FAILED,
+    RunState.COMPLETED_WITH_ERRORS,
+    RunState.RUNNING,
+    RunState.QUEUED,
+    RunState.COMPLETED,
+    RunState.STOPPED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A phone in the heatmap."""
+
+    task: TaskView
+    hidden: bool
+
+    @property
+    def step(self) -> str:
+        """`5/20 login`: where it is, or where it stopped."""
+        if self.task.step_index is None or not self.task.step_id:
+            return ""
+        total = f"/{self.task.steps_total}" if self.task.steps_total else ""
+        return f"{self.task.step_index + 1}{total} {self.task.step_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBlock:
+    """A node's phones, in places that never change while the run lasts."""
+
+    node_id: str
+    tiles: list[Tile]
+    counts: TaskCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A part of a bar, in units of tasks."""
+
+    state: TaskState
+    start: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """A filter with its count; `href` turns it on or off and keeps the rest of the address."""
+
+    state: str
+    count: int
+    on: bool
+    href: str
+
+
+def count_tasks(tasks: Iterable[TaskView]) -> TaskCounts:
+    """Tasks by state."""
+    states = [task.status for task in tasks]
+    return TaskCounts(total=len(states), **{state.value: states.count(state) for state in TaskState})
+
+
+def count_of(counts: TaskCounts, state: TaskState) -> int:
+    """The count of one state."""
+    value: int = getattr(counts, state.value)
+    return value
+
+
+def segments(counts: TaskCounts) -> list[Segment]:
+    """A proportional bar: finished states first, then what is under way; the rest of the bar is what is queued."""
+    parts, start = [], 0
+    for state in (*FINISHED, TaskState.RUNNING, TaskState.WAITING):
+        length = count_of(counts, state)
+        if length:
+            parts.append(Segment(state, start, length))
+        start += length
+    return parts
+
+
+def natural(text: str) -> list[tuple[int, int, str]]:
+    """A sort key by which `SIM-9` comes before `SIM-10`."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+def node_blocks(detail: RunDetail, *, statuses: frozenset[str], search: str) -> list[NodeBlock]:
+    """The heatmap: nodes and phones by name, so that a phone is in the same place in every run over the same rack."""
+    by_node: dict[str, list[TaskView]] = {}
+    for task in detail.tasks:
+        by_node.setdefault(task.node_id, []).append(task)
+    return [
+        NodeBlock(node_id, [Tile(task, not matches(task, statuses, search)) for task in _in_place(tasks)], count_tasks(tasks))
+        for node_id, tasks in sorted(by_node.items(), key=lambda item: natural(item[0]))
+    ]
+
+
+def _in_place(tasks: list[TaskView]) -> list[TaskView]:
+    return sorted(tasks, key=lambda task: natural(task.device_id))
+
+
+def matches(task: TaskView, statuses: frozenset[str], search: str) -> bool:
+    """Whether a phone is shown under these filters. The page's script decides by the same rule."""
+    wanted = not statuses or task.status.value in statuses
+    needle = search.strip().lower()
+    return wanted and (not needle or needle in f"{task.device_id} {task.node_id} {task.step_id or ''}".lower())
+
+
