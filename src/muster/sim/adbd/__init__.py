@@ -1,0 +1,1 @@
+"""The phone's side of ADB: packets, authorisation, one transport, and the services that `adb` opens on a phone."""
