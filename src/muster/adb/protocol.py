@@ -28,6 +28,7 @@ BLOCK_BYTES_MAX: Final = 65_535
 SHELL_PACKET_BYTES_MAX: Final = 1024 * 1024
 """adb's MAX_PAYLOAD; a shell packet never spans two of the transport's payloads."""
 
+_VIEW_BYTES_MIN: Final = 16 * 1024
 _SHELL_HEADER: Final = struct.Struct("<BI")
 
 
@@ -150,19 +151,33 @@ class ShellResult:
 
 
 class _Capped:
-    """The first `bytes_max` bytes of a stream."""
+    """The first `bytes_max` bytes of a stream.
 
-    __slots__ = ("bytes_max", "data", "truncated")
+    Large pieces are kept as views of what came and copied once, at the end: growing one buffer instead costs a
+    screenshot 0.4 ms in page faults. Small ones are gathered, so that a phone that sends byte by byte costs no more.
+    """
+
+    __slots__ = ("_pieces", "_room", "truncated")
 
     def __init__(self, bytes_max: int) -> None:
-        self.bytes_max = bytes_max
-        self.data = bytearray()
+        self._room = bytes_max
+        self._pieces: list[memoryview | bytearray] = []
         self.truncated = False
 
     def add(self, piece: memoryview) -> None:
-        room = self.bytes_max - len(self.data)
-        self.truncated |= len(piece) > room
-        self.data += piece[:room]
+        if len(piece) > self._room:
+            self.truncated = True
+            piece = piece[: self._room]
+        self._room -= len(piece)
+        if len(piece) >= _VIEW_BYTES_MIN:
+            self._pieces.append(piece)
+        elif self._pieces and isinstance(last := self._pieces[-1], bytearray):
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
+
+    def joined(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 class ShellDecoder:
@@ -212,7 +227,7 @@ class ShellDecoder:
             self._stderr.add(piece)
         else:
             truncated = self._stdout.truncated or self._stderr.truncated
-            self.result = ShellResult(piece[0], bytes(self._stdout.data), bytes(self._stderr.data), truncated)
+            self.result = ShellResult(piece[0], self._stdout.joined(), self._stderr.joined(), truncated)
 
 
 # ---- lists of phones -------------------------------------------------------------------------------------------------
