@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from muster.runtime.logs import get_logger
 from muster.sim.adbd.auth import TOKEN_BYTES, KeyFormatError, KeyRing, PublicKey, parse_public_key
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A host has connected; it speaks first."""
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's is one by shape, not by class
         self._transport = transport
         self._daemon.connected(self)
 
