@@ -22,7 +22,7 @@ _RETRY = f"retry: {limits.STREAM_RETRY_MS}\n\n".encode()
 log = get_logger()
 
 
-class Refusal(StrEnum):
+class StreamRefusal(StrEnum):
     """Why a stream was not opened."""
 
     UNKNOWN_RUN = "unknown_run"
@@ -40,7 +40,7 @@ class LiveStream:
         self._news = asyncio.Event()
         self._settled = asyncio.Event()
         self.ended = asyncio.Event()
-        self.refusal: Refusal | None = None
+        self.refusal: StreamRefusal | None = None
 
     def offer(self, frame: bytes) -> bool:
         """Queues a frame; False when the viewer is too slow: it is dropped with what it has not fetched."""
@@ -53,7 +53,7 @@ class LiveStream:
         self._settled.set()
         return True
 
-    def end(self, refusal: Refusal | None = None) -> None:
+    def end(self, refusal: StreamRefusal | None = None) -> None:
         """No more frames will come; those queued are still given out. The first reason stays."""
         if not self.ended.is_set():
             self.refusal = refusal
@@ -61,10 +61,10 @@ class LiveStream:
         self._news.set()
         self._settled.set()
 
-    async def settled(self) -> Refusal | None:
+    async def settled(self) -> StreamRefusal | None:
         """Waits for the first frame; tells why if there will be none."""
         await self._settled.wait()
-        return None if self._frames else self.refusal or Refusal.UNAVAILABLE
+        return None if self._frames else self.refusal or StreamRefusal.UNAVAILABLE
 
     def close(self) -> None:
         """The viewer has gone. May be called twice."""
@@ -123,12 +123,12 @@ class LiveRuns:
         if watch is not None:
             watch.changed(task_ids)
 
-    async def subscribe(self, run_id: str, last_event_id: str | None = None) -> LiveStream | Refusal:
+    async def subscribe(self, run_id: str, last_event_id: str | None = None) -> LiveStream | StreamRefusal:
         """A stream that begins with what the viewer has missed, or with a snapshot when that is not known."""
         if self._closing:
-            return Refusal.UNAVAILABLE
+            return StreamRefusal.UNAVAILABLE
         if self.viewers >= self._viewers_max:
-            return Refusal.TOO_MANY_VIEWERS
+            return StreamRefusal.TOO_MANY_VIEWERS
         watch = self._watches.get(run_id)
         if watch is None:
             watch = self._watches[run_id] = _Watch(self, run_id, on_end=self._forget)
@@ -192,7 +192,7 @@ class _Watch:
     def stop(self) -> None:
         """Ends all streams and the task."""
         for stream in list(self.streams):
-            stream.end(Refusal.UNAVAILABLE)
+            stream.end(StreamRefusal.UNAVAILABLE)
         self.task.cancel()
         self._on_end(self)
 
@@ -242,7 +242,7 @@ class _Watch:
         joining, self._joining = self._joining, []
         if snapshot is None:
             for stream in joining:
-                stream.end(Refusal.UNKNOWN_RUN)
+                stream.end(StreamRefusal.UNKNOWN_RUN)
             return False
         frame = encode_frame("snapshot", _json(snapshot), self._ring.last_id)
         for stream in joining:

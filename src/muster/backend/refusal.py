@@ -28,6 +28,7 @@ class ProblemSlug(StrEnum):
     METHOD_NOT_ALLOWED = "method-not-allowed"
     NOT_ACCEPTED = "not-accepted"
     BODY_TOO_LARGE = "body-too-large"
+    TOO_MANY_VIEWERS = "too-many-viewers"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 

@@ -1,14 +1,14 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import pytest
 from tests.support.manual_clock import ManualClock, settle
 from tests.support.runs import MemoryRuns
 
-from muster.backend.live import LiveRuns, LiveStream, Refusal
+from muster.backend.live import LiveRuns, LiveStream, StreamRefusal
 from muster.client.sse import SseEvent, SseParser
 from muster.contracts.api import RunDelta, RunSnapshot
 from muster.domain import limits
@@ -31,8 +31,8 @@ class CountingRuns(MemoryRuns):
         await self.open_gate.wait()
         return await super().snapshot(run_id)
 
-    async def delta(self, run_id: str, task_ids: frozenset[str]) -> RunDelta | None:
-        self.deltas_loaded.append(task_ids)
+    async def delta(self, run_id: str, task_ids: Collection[str]) -> RunDelta | None:
+        self.deltas_loaded.append(frozenset(task_ids))
         if self.broken:
             raise OSError("the database has gone")
         return await super().delta(run_id, task_ids)
@@ -113,7 +113,7 @@ async def test_a_viewer_begins_with_the_whole_state(hall: Hall) -> None:
 
 
 async def test_an_unknown_run_is_refused_before_a_stream_begins(hall: Hall) -> None:
-    assert await hall.live.subscribe("no such run") is Refusal.UNKNOWN_RUN
+    assert await hall.live.subscribe("no such run") is StreamRefusal.UNKNOWN_RUN
     await settle()
     assert hall.live.viewers == 0
 
@@ -269,13 +269,13 @@ async def test_closing_ends_every_stream_and_opens_no_new_one(hall: Hall) -> Non
     viewers = [await hall.watch() for _ in range(3)]
     await hall.live.close()
     await asyncio.gather(*(viewer.reading for viewer in viewers))
-    assert await hall.live.subscribe(hall.run_id) is Refusal.UNAVAILABLE
+    assert await hall.live.subscribe(hall.run_id) is StreamRefusal.UNAVAILABLE
 
 
 async def test_viewers_are_limited() -> None:
     async with make_hall(viewers_max=2) as hall:
         await hall.watch()
         last = await hall.watch()
-        assert await hall.live.subscribe(hall.run_id) is Refusal.TOO_MANY_VIEWERS
+        assert await hall.live.subscribe(hall.run_id) is StreamRefusal.TOO_MANY_VIEWERS
         await last.leave()
         await hall.watch()

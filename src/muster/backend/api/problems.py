@@ -42,12 +42,14 @@ PROBLEMS: Final[Mapping[ProblemSlug, tuple[int, str]]] = MappingProxyType(
         _S.NO_MATCHING_DEVICE: (422, "No device matches the target"),
         _S.UPLOAD_MISMATCH: (422, "The bytes are not the ones that were announced"),
         _S.INTERNAL: (500, "The backend made a mistake"),
+        _S.TOO_MANY_VIEWERS: (503, "Too many live views are open"),
         _S.UNAVAILABLE: (503, "The database or the object store cannot be reached"),
     }
 )
 assert set(PROBLEMS) == set(ProblemSlug), "every problem has its line"
 _HEADERS: Final[Mapping[ProblemSlug, dict[str, str]]] = {
     _S.UNAUTHORIZED: {"WWW-Authenticate": 'Bearer realm="muster node"'},
+    _S.TOO_MANY_VIEWERS: {"Retry-After": "2"},
     _S.UNAVAILABLE: {"Retry-After": "2"},
 }
 _BY_STATUS: Final = {

@@ -1,23 +1,30 @@
 """`GET /api/runs/{run_id}/events`: the run's live stream as server-sent events."""
 
 import asyncio
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Query
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from muster.backend.live import LiveRuns, LiveStream, Refusal
-from muster.contracts.api import PROBLEM_TYPE_PREFIX, Problem
+from muster.backend.api.problems import answer_refusal, documented
+from muster.backend.live import LiveRuns, LiveStream, StreamRefusal
+from muster.backend.refusal import ProblemSlug, Refusal
 
 _DRAIN_SEC: Final = 1.0
 # X-Accel-Buffering: nginx would collect the stream otherwise.
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"}
 _REFUSALS: Final = {
-    Refusal.UNKNOWN_RUN: (404, "unknown-run", "There is no such run."),
-    Refusal.TOO_MANY_VIEWERS: (503, "too-many-viewers", "Too many live views are open; close one or try again later."),
-    Refusal.UNAVAILABLE: (503, "unavailable", "The backend is stopping or cannot read the run; try again."),
+    StreamRefusal.UNKNOWN_RUN: Refusal(ProblemSlug.UNKNOWN_RUN),
+    StreamRefusal.TOO_MANY_VIEWERS: Refusal(ProblemSlug.TOO_MANY_VIEWERS, "close one, or try again later"),
+    StreamRefusal.UNAVAILABLE: Refusal(ProblemSlug.UNAVAILABLE, "the backend is stopping, or cannot read the run"),
 }
+_DOCUMENTED: Final = documented(
+    ProblemSlug.UNKNOWN_RUN,
+    ProblemSlug.TOO_MANY_VIEWERS,
+    ProblemSlug.UNAVAILABLE,
+    also={200: {"content": {"text/event-stream": {}}, "description": "Events `snapshot`, `delta`, `heartbeat`"}},
+)
 
 
 class EventStream(Response):
@@ -76,22 +83,6 @@ def stream_router(live: LiveRuns) -> APIRouter:
         The stream of a finished run stays open, with heartbeats only.
         """
         opened = await live.subscribe(run_id, last_event_id or resume)
-        return _problem(opened) if isinstance(opened, Refusal) else EventStream(opened)
+        return answer_refusal(_REFUSALS[opened]) if isinstance(opened, StreamRefusal) else EventStream(opened)
 
     return router
-
-
-def _problem(refusal: Refusal) -> JSONResponse:
-    status, slug, detail = _REFUSALS[refusal]
-    problem = Problem(
-        type=PROBLEM_TYPE_PREFIX + slug, title=slug.replace("-", " ").capitalize(), status=status, detail=detail
-    )
-    headers = {"Retry-After": "2"} if status == 503 else {}
-    return JSONResponse(problem.model_dump(mode="json"), status, headers=headers, media_type="application/problem+json")
-
-
-_DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"content": {"text/event-stream": {}}, "description": "Events snapshot, delta, heartbeat"},
-    404: {"model": Problem, "description": "Unknown run"},
-    503: {"model": Problem, "description": "Too many viewers, or stopping"},
-}
