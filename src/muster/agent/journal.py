@@ -6,7 +6,7 @@ Implementations: `journal_sqlite.py`; every one passes the same tests.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -87,14 +87,6 @@ class Leftover:
 
     artifact: SpooledArtifact
     storage_path: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Identities:
-    """Who was seen where. `aliases`: every id a phone was called by → its `device_id`; `handles`: handle → last id."""
-
-    aliases: Mapping[str, str]
-    handles: Mapping[str, str]
 
 
 class Commands(Protocol):
@@ -190,23 +182,7 @@ class SpoolLedger(Protocol):
         ...
 
 
-class IdentityLedger(Protocol):
-    """Who a phone is for ever (R6.3)."""
-
-    async def identities(self) -> Identities:
-        """All that is known."""
-        ...
-
-    async def remember_alias(self, alias: str, device_id: str) -> str:
-        """Binds another id of a phone to its `device_id`; what was recorded first stays and is answered."""
-        ...
-
-    async def remember_handle(self, handle: str, device_id: str) -> None:
-        """The phone was last seen at this handle."""
-        ...
-
-
-class Journal(Commands, TaskLedger, Outbox, SpoolLedger, IdentityLedger, Protocol):
+class Journal(Commands, TaskLedger, Outbox, SpoolLedger, Protocol):
     """All of it: one file."""
 
     async def prune(self, before_ms: int) -> int:

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from muster.agent import journal_tables as tables
 from muster.agent.group_commit import GroupCommit
-from muster.agent.journal import DeadLetter, Identities, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
+from muster.agent.journal import DeadLetter, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
 from muster.agent.ports import SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
@@ -73,7 +73,7 @@ class SqliteJournal:
                 return False
             self._tell(connection, ack, ack.command_id)
             # All of them first, or the run would be finished with the first one's end.
-            new = [finished for finished in ended if tables.add_task(connection, finished.run_id, _assignment(finished))]
+            new = [task for task in ended if tables.add_task(connection, task.run_id, _assignment(task))]
             for finished in new:
                 self._end_task(connection, finished)
             return True
@@ -185,19 +185,7 @@ class SqliteJournal:
 
         return await self._commits.run(work)
 
-    # ---- identities and upkeep ---------------------------------------------------------------------------------------
-
-    async def identities(self) -> Identities:
-        """See `IdentityLedger`."""
-        return await self._commits.run(tables.identities)
-
-    async def remember_alias(self, alias: str, device_id: str) -> str:
-        """See `IdentityLedger`."""
-        return await self._commits.run(lambda connection: tables.remember_alias(connection, alias, device_id))
-
-    async def remember_handle(self, handle: str, device_id: str) -> None:
-        """See `IdentityLedger`."""
-        await self._commits.run(lambda connection: tables.remember_handle(connection, handle, device_id))
+    # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def prune(self, before_ms: int) -> int:
         """See `Journal`."""

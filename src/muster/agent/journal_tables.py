@@ -8,7 +8,6 @@ from typing import Any
 
 from muster.agent.journal import (
     DeadLetter,
-    Identities,
     JournaledTask,
     JournalError,
     Leftover,
@@ -68,8 +67,6 @@ CREATE TABLE spool (
     attempt INTEGER NOT NULL, step_id TEXT NOT NULL, taken_at_ms INTEGER NOT NULL, sha256 TEXT NOT NULL,
     size INTEGER NOT NULL, storage_path TEXT, refused TEXT);
 CREATE INDEX spool_by_task ON spool (task_id);
-CREATE TABLE aliases (alias TEXT PRIMARY KEY, device_id TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE handles (handle TEXT PRIMARY KEY, device_id TEXT NOT NULL) WITHOUT ROWID;
 """
 
 
@@ -365,27 +362,7 @@ def drop_told_picture(connection: Connection, task_id: str, storage_path: str) -
     connection.execute("DELETE FROM spool WHERE task_id = ? AND storage_path = ?", (task_id, storage_path))
 
 
-# ---- identities and upkeep -------------------------------------------------------------------------------------------
-
-
-def identities(connection: Connection) -> Identities:
-    """All that is known."""
-    return Identities(
-        aliases=dict(connection.execute("SELECT alias, device_id FROM aliases").fetchall()),
-        handles=dict(connection.execute("SELECT handle, device_id FROM handles").fetchall()),
-    )
-
-
-def remember_alias(connection: Connection, alias: str, device_id: str) -> str:
-    """What was recorded first stays (R6.3)."""
-    connection.execute("INSERT OR IGNORE INTO aliases VALUES (?, ?)", (alias, device_id))
-    first: str = connection.execute("SELECT device_id FROM aliases WHERE alias = ?", (alias,)).fetchone()[0]
-    return first
-
-
-def remember_handle(connection: Connection, handle: str, device_id: str) -> None:
-    """The last one counts: a handle moves from phone to phone."""
-    connection.execute("INSERT OR REPLACE INTO handles VALUES (?, ?)", (handle, device_id))
+# ---- upkeep ----------------------------------------------------------------------------------------------------------
 
 
 def prune(connection: Connection, before_ms: int) -> int:

@@ -262,16 +262,6 @@ async def test_a_refused_picture_is_not_offered_again_but_still_counts(journal: 
     assert await journal.spool_names() == {"a.png"}
 
 
-async def test_the_id_recorded_first_stays_and_a_handle_follows_the_phone(journal: SqliteJournal) -> None:
-    assert await journal.remember_alias("ro-serial", "vendor-serial") == "vendor-serial"
-    assert await journal.remember_alias("ro-serial", "something-else") == "vendor-serial"
-    await journal.remember_handle("usb-1", "A")
-    await journal.remember_handle("usb-1", "B")
-    known = await journal.identities()
-    assert known.aliases == {"ro-serial": "vendor-serial"}
-    assert known.handles == {"usb-1": "B"}
-
-
 async def test_pruning_forgets_old_ended_runs_but_nothing_that_must_still_be_told(journal: SqliteJournal) -> None:
     await accept(journal, run_start("A"))
     await accept(journal, run_start("B", run=2))

@@ -318,7 +318,7 @@ async def test_draining_stops_what_does_not_end_within_the_grace(tmp_path: Path)
         assert executor.torn_down == executor.started
 
 
-async def test_log_lines_carry_run_and_device(tmp_path: Path) -> None:
+async def test_the_line_that_tells_of_a_tasks_end_carries_run_and_device(tmp_path: Path) -> None:
     log = io.StringIO()
     configure_logs(stream=log)
     async with at_work(tmp_path, GatedExecutor(open_gates=True)) as stage:
@@ -328,7 +328,7 @@ async def test_log_lines_carry_run_and_device(tmp_path: Path) -> None:
     lines = [line for line in log.getvalue().splitlines() if "Task " in line]
     context = f"[run_id={uuid(1, kind=2)} device_id=A] "
     told_lines = [line.split(context)[1].split("  ")[0] for line in lines]
-    assert told_lines == ["Task started", "Task finished status=succeeded"]
+    assert told_lines == ["Task finished status=succeeded"]
 
 
 async def test_a_task_known_twice_is_started_once(tmp_path: Path) -> None:

@@ -253,7 +253,6 @@ class TaskReporter:
         self._started = self._parts.clock.monotonic()
         if not await self._journaled(lambda: self._parts.ledger.begin_task(payload)):
             raise RuntimeError(f"the journal has no queued task {self._task.task_id} of attempt {self._task.attempt}")
-        log.info("Task started", task_id=self._task.task_id, attempt=self._task.attempt)
 
     async def progress(self, step: StepProgress) -> None:
         """See `Reporter`. Telemetry: lost when the journal cannot take it."""
