@@ -41,7 +41,7 @@ UPKEEP_INTERVAL_SEC: Final = 24 * 3600.0
 _DAY_MS: Final = 24 * 3600 * 1000
 
 
-class AgentCannotStart(Exception):  # noqa: N818 - a condition of the PC, not a fault of a program
+class AgentCannotStart(Exception):
     """Why, and what to do; fit for an operator."""
 
 
@@ -69,8 +69,9 @@ async def run_agent(settings: AgentSettings, *, on_ready: Callable[[str], None])
         async with AsyncExitStack() as stack:
             parts = await _open(settings, stack)
             agent = _Agent(settings, parts)
+            resumed = await agent.resume()
             async with Background() as background:
-                await agent.work(background, on_ready)
+                await agent.work(background, resumed, on_ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,16 @@ class _Agent:
         self._devices_changed = asyncio.Event()
         parts.rack.subscribe(self._devices_changed)
 
-    async def work(self, background: Background, on_ready: Callable[[str], None]) -> None:
+    async def resume(self) -> list[Task]:
+        """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
+        try:
+            await self._spool.tidy()
+            return await resume(self._parts.journal, self._narrator)
+        except (JournalError, OSError) as error:
+            raise AgentCannotStart(str(error)) from error
+
+    async def work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
         """Until it is cancelled."""
-        await self._spool.tidy()
-        resumed = await resume(self._parts.journal, self._narrator)
         loop = self._scheduler(background)
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
