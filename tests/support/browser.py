@@ -8,14 +8,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from PIL import Image, ImageDraw
+from tests.support.runs import MemoryRuns, RandomPhones
+from tests.support.web import WebServer
 
 from muster.backend.api.stream import stream_router
 from muster.backend.console.pages import SECURITY_HEADERS, console_router
 from muster.backend.live import LiveRuns
 from muster.domain.task import TaskState
 from muster.runtime.clock import SystemClock
-from tests.support.runs import MemoryRuns, RandomPhones
-from tests.support.web import WebServer
 
 CHROMIUM_FLAGS = [
     "--no-sandbox",
@@ -44,7 +44,7 @@ class DemoBackend:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        """Starts serving; after `stop` on the same port, with an empty memory of viewers, as a restarted backend has."""
+        """Starts serving; after `stop` on the same port and with no memory of its viewers, as a restarted backend."""
         self.live = LiveRuns(self.runs.snapshot, self.runs.delta, self.runs.clock, heartbeat_sec=self._heartbeat_sec)
         self.server = WebServer(self._app(), port=self._port, before_shutdown=self.live.close)
         self.server.__enter__()

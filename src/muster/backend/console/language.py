@@ -81,7 +81,7 @@ LANGUAGES: Final = _load()
 
 def choose(cookie: str | None, accept_language: str | None) -> Language:
     """The operator's own choice first, then the browser's order of preference, then English."""
-    if cookie in LANGUAGES:
+    if cookie is not None and cookie in LANGUAGES:
         return LANGUAGES[cookie]
     for code in _preferred(accept_language or ""):
         if code in LANGUAGES:

@@ -8,18 +8,18 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Protocol
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 import jinja2
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from markupsafe import Markup
 
-from muster.backend.cursors import MalformedCursorError
 from muster.backend.console import views, wording
 from muster.backend.console.assets import Assets
 from muster.backend.console.language import LANGUAGES, choose
+from muster.backend.cursors import MalformedCursorError
 from muster.contracts.api import RunDetail, RunPage
 from muster.domain import limits
 from muster.domain.run import RunState
@@ -44,9 +44,7 @@ SECURITY_HEADERS: Final = {
 class RunReader(Protocol):
     """What the pages read; `RunQueries` is one."""
 
-    async def page(
-        self, status: Collection[RunState] = ..., *, cursor: str | None = ..., limit: int = ...
-    ) -> RunPage:
+    async def page(self, status: Collection[RunState] = ..., *, cursor: str | None = ..., limit: int = ...) -> RunPage:
         """Failed and running first, then newest first; `counts` are of the states asked for."""
         ...
 
@@ -68,27 +66,25 @@ def console_router(runs: RunReader, *, stale_sec: float = limits.STREAM_STALE_SE
         return _static(version, name) or not_found_page(request)
 
     @router.get("/runs")
-    async def list_runs(
-        request: Request, status: Annotated[list[str], Query()] = [], cursor: str | None = None  # noqa: B006
-    ) -> Response:
-        wanted = frozenset(state for state in RunState if state.value in status)
+    async def list_runs(request: Request) -> Response:
+        asked = request.query_params.getlist("status")
+        wanted = frozenset(state for state in RunState if state.value in asked)
+        cursor = request.query_params.get("cursor")
         try:
             page = await runs.page(wanted, cursor=cursor)
         except MalformedCursorError:
             return RedirectResponse("/runs", 303)
         counts = (await runs.page(limit=1)).counts if wanted else page.counts
-        context = {"page": page, "counts": counts, "chips": _run_chips(counts, wanted), "cursor": cursor, "wanted": wanted}
-        context["older"] = _with(request, cursor=[page.next_cursor or ""])
-        return _page(request, "runs.html", context)
+        older = _with(request, cursor=[page.next_cursor or ""])
+        chips = _run_chips(counts, wanted)
+        return _page(request, "runs.html", {"page": page, "chips": chips, "older": older, "filtered": wanted or cursor})
 
     @router.get("/runs/{run_id}")
-    async def monitor_run(
-        request: Request, run_id: str, status: Annotated[list[str], Query()] = [], q: str = "", sel: str = ""  # noqa: B006
-    ) -> Response:
+    async def monitor_run(request: Request, run_id: str) -> Response:
         detail = await runs.detail(run_id)
         if detail is None:
             return not_found_page(request)
-        return _page(request, "run.html", _monitor(detail, frozenset(status), q, sel) | {"stale_ms": round(stale_sec * 1000)})
+        return _page(request, "run.html", _monitor(detail, request) | {"stale_ms": round(stale_sec * 1000)})
 
     return router
 
@@ -100,17 +96,21 @@ def not_found_page(request: Request) -> Response:
 
 def _page(request: Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> Response:
     switch_to = request.query_params.get("lang")
-    if switch_to in LANGUAGES:
+    if switch_to is not None and switch_to in LANGUAGES:
         return _switch_language(request, switch_to)
     translate = choose(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("accept-language"))
-    html = _templates().get_template(template).render(
-        context,
-        _=translate,
-        language=translate.code,
-        languages=[(language, _with(request, lang=[language.code])) for language in LANGUAGES.values()],
-        strings=wording.for_script(translate),
-        duration=lambda ms: wording.duration(ms, translate),
-        path=request.url.path,
+    html = (
+        _templates()
+        .get_template(template)
+        .render(
+            context,
+            _=translate,
+            language=translate.code,
+            languages=[(language, _with(request, lang=[language.code])) for language in LANGUAGES.values()],
+            strings=wording.for_script(translate),
+            duration=lambda ms: wording.duration(ms, translate),
+            path=request.url.path,
+        )
     )
     headers = SECURITY_HEADERS | {"Cache-Control": "no-store", "Vary": "Accept-Language, Cookie"}
     return HTMLResponse(html, status, headers=headers)
@@ -144,42 +144,42 @@ def _static(version: str, name: str) -> Response | None:
 
 
 def _run_chips(counts: Mapping[RunState, int], wanted: frozenset[RunState]) -> list[views.Chip]:
+    on = [state.value for state in views.RUN_ORDER if state in wanted]
     return [
-        views.Chip(
-            state.value,
-            counts.get(state, 0),
-            state in wanted,
-            _address("/runs", [("status", other.value) for other in views.RUN_ORDER if (other in wanted) != (other is state)]),
-        )
+        views.Chip(state.value, counts.get(state, 0), state in wanted, _address("/runs", _statuses(on, state.value)))
         for state in views.RUN_ORDER
     ]
 
 
-def _monitor(detail: RunDetail, statuses: frozenset[str], search: str, selected: str) -> dict[str, Any]:
-    path = f"/runs/{detail.run_id}"
-    blocks = views.node_blocks(detail, statuses=statuses, search=search)
-    others = [("q", search), ("sel", selected)]
-    chips = [
-        views.Chip(
-            state.value,
-            views.count_of(detail.counts, state),
-            state.value in statuses,
-            _address(path, [("status", other.value) for other in views.TASK_ORDER
-                            if (other.value in statuses) != (other is state)] + others),
-        )
-        for state in views.TASK_ORDER
-    ]
+def _statuses(on: list[str], turned: str) -> list[tuple[str, str]]:
+    """The filter with one state turned on or off."""
+    return [("status", state) for state in on if state != turned] + [("status", turned)] * (turned not in on)
+
+
+def _monitor(detail: RunDetail, request: Request) -> dict[str, Any]:
+    query, path = request.query_params, f"/runs/{detail.run_id}"
+    on, search, chosen = sorted(set(query.getlist("status"))), query.get("q", ""), query.get("sel", "")
+
+    def phone_address(device_id: str) -> str:
+        return _address(path, [*(("status", state) for state in on), ("q", search), ("sel", device_id)])
+
     return {
         "run": detail,
-        "blocks": blocks,
-        "chips": chips,
+        "blocks": views.node_blocks(detail, statuses=frozenset(on), search=search),
+        "chips": [
+            views.Chip(
+                state.value,
+                views.count_of(detail.counts, state),
+                state.value in on,
+                _address(path, [*_statuses(on, state.value), ("q", search), ("sel", chosen)]),
+            )
+            for state in views.TASK_ORDER
+        ],
         "search": search,
-        "statuses": statuses,
-        "selected": next((task for task in detail.tasks if task.device_id == selected), None),
-        "compact": len(detail.tasks) > views.CARDS_MAX,
-        "phone_address": lambda device_id: _address(
-            path, [("status", status) for status in sorted(statuses)] + [("q", search), ("sel", device_id)]
-        ),
+        "statuses": on,
+        "selected": next((task for task in detail.tasks if task.device_id == chosen), None),
+        "size": views.tile_size(len(detail.tasks)),
+        "phone_address": phone_address,
     }
 
 
@@ -191,13 +191,21 @@ def _assets() -> Assets:
 @cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"utc": _utc, "iso": _iso, "json_block": _json_block}
     environment.globals |= {
-        "asset": _assets().url, "segments": views.segments, "TASK_STATES": wording.TASK_STATES, "RUN_STATES": wording.RUN_STATES,
-        "TRIGGERS": wording.TRIGGERS, "FAILURE_REASONS": wording.FAILURE_REASONS, "FAILURE_CLASSES": wording.FAILURE_CLASSES,
+        "asset": _assets().url,
+        "segments": views.segments,
+        "TASK_STATES": wording.TASK_STATES,
+        "RUN_STATES": wording.RUN_STATES,
+        "TRIGGERS": wording.TRIGGERS,
+        "FAILURE_REASONS": wording.FAILURE_REASONS,
+        "FAILURE_CLASSES": wording.FAILURE_CLASSES,
     }
     return environment
 

@@ -9,8 +9,9 @@ from muster.contracts.api import RunDetail, TaskCounts, TaskView
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
 
-# Above this many phones a tile is a square with a glyph; its text is still there for search and screen readers.
-CARDS_MAX: Final = 120
+# Above these many phones a tile is smaller; at last a square with a glyph, its text there for screen readers alone.
+CARDS_MAX: Final = 40
+MEDIUM_MAX: Final = 200
 FINISHED: Final = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED_OFFLINE, TaskState.CANCELLED)
 # In the order in which a phone passes through them; the legend, the chips and the bars all keep it.
 TASK_ORDER: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.WAITING, *FINISHED)
@@ -80,6 +81,13 @@ def count_of(counts: TaskCounts, state: TaskState) -> int:
     return value
 
 
+def tile_size(phones: int) -> str:
+    """How large the tiles of so many phones are: the wall should fit on a screen."""
+    if phones <= CARDS_MAX:
+        return "cards"
+    return "medium" if phones <= MEDIUM_MAX else "compact"
+
+
 def segments(counts: TaskCounts) -> list[Segment]:
     """A proportional bar: finished states first, then what is under way; the rest of the bar is what is queued."""
     parts, start = [], 0
@@ -103,7 +111,9 @@ def node_blocks(detail: RunDetail, *, statuses: frozenset[str], search: str) -> 
     for task in detail.tasks:
         by_node.setdefault(task.node_id, []).append(task)
     return [
-        NodeBlock(node_id, [Tile(task, not matches(task, statuses, search)) for task in _in_place(tasks)], count_tasks(tasks))
+        NodeBlock(
+            node_id, [Tile(task, not matches(task, statuses, search)) for task in _in_place(tasks)], count_tasks(tasks)
+        )
         for node_id, tasks in sorted(by_node.items(), key=lambda item: natural(item[0]))
     ]
 
@@ -117,5 +127,3 @@ def matches(task: TaskView, statuses: frozenset[str], search: str) -> bool:
     wanted = not statuses or task.status.value in statuses
     needle = search.strip().lower()
     return wanted and (not needle or needle in f"{task.device_id} {task.node_id} {task.step_id or ''}".lower())
-
-

@@ -18,6 +18,11 @@ export function duration(ms) {
   return say("hour_min", { h: Math.floor(s / 3600), m: String(Math.floor((s % 3600) / 60)).padStart(2, "0") });
 }
 
+/** As `duration`, with a decimal below ten seconds: "1.2 s". */
+export function precise(ms) {
+  return ms >= 1000 && ms < 10_000 ? say("sec", { s: (ms / 1000).toFixed(1) }) : duration(ms);
+}
+
 const dayAndTime = new Intl.DateTimeFormat(strings.language, {
   year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23",
 });

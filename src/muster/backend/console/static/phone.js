@@ -1,7 +1,7 @@
 // The chosen phone: what it does, what went wrong, its steps, its output and its last screenshot. It is bound to the
 // phone, so it stays while the wall around it changes.
 
-import { duration, say, setText, texts, timeOfDay } from "./page.js";
+import { duration, precise, say, setText, texts, timeOfDay } from "./page.js";
 
 const GAP_MS = 700;
 const STEP_LOOKS = { completed: "succeeded", skipped: "skipped_offline" };
@@ -44,9 +44,10 @@ export class PhonePane {
     if (task) this.update(task);
   }
 
-  /** Back to what is known of the run. */
-  clear() {
+  /** Back to what is known of the run; `stranger` is a phone that was asked for and is not in it. */
+  clear(stranger = "") {
     this.#start("");
+    if (stranger) setText(this.about.querySelector(".hint"), say("not_in_run", { device: stranger }));
     this.pane.hidden = true;
     this.about.hidden = false;
   }
@@ -84,7 +85,7 @@ export class PhonePane {
     const task = this.#task;
     if (!task) return;
     const left = task.status === "waiting" && task.wait_until ? ` ${Math.max(0, Math.ceil((task.wait_until - now) / 1000))}s` : "";
-    this.at.badge.querySelector("span > span").textContent = texts.task[task.status] + left;
+    this.at.badge.querySelector(".badge > span").textContent = texts.task[task.status] + left;
     const took = task.duration_ms ?? (task.started_at ? (task.ended_at ?? now) - task.started_at : null);
     const attempt = task.attempt > 1 ? `${say("attempt", { n: task.attempt })} · ` : "";
     setText(this.at.took, attempt + duration(took));
@@ -175,7 +176,7 @@ export class PhonePane {
     setText(phase, step.phase === step.step_id ? "" : step.phase);
     setText(began, step.started_at ? timeOfDay(step.started_at) : "");
     const tries = step.try_number > 1 ? `${step.try_number}× ` : "";
-    setText(took, tries + (step.duration_ms == null ? texts.step[step.status] : duration(step.duration_ms)));
+    setText(took, tries + (step.duration_ms == null ? texts.step[step.status] : precise(step.duration_ms)));
     this.#showStepError(row, step);
   }
 

@@ -97,7 +97,7 @@ function select(deviceId) {
   view.sel = deviceId;
   keepView();
   const tile = wall.byDevice.get(deviceId);
-  if (!tile) return pane.clear();
+  if (!tile) return pane.clear(deviceId);
   tile.element.setAttribute("aria-selected", "true");
   roving.stand(tile);
   return pane.show(deviceId, tile.task);
