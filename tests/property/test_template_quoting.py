@@ -1,0 +1,174 @@
+"""Hostile values through a real shell: whatever they hold, they stay one word of one command."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from muster.domain.failure import FailureReason
+from muster.recipe.render import RenderError, Values, render_command
+from muster.recipe.template import TemplateError
+
+SHELLS = [found for name in ("dash", "bash", "mksh", "sh") if (found := shutil.which(name))]
+pytestmark = pytest.mark.skipif(sys.platform == "win32" or not SHELLS, reason="needs a POSIX shell on this PC")
+
+# Command, and how the value is surrounded in the one argument that `show` gets.
+CONTEXTS = [
+    ("show {{V}}", "", ""),
+    ("show 'it is '{{V}}", "it is ", ""),
+    ("show '{{V}}'", "", ""),
+    ("show 'a b {{V}} $c'", "a b ", " $c"),
+    ('show "{{V}}"', "", ""),
+    ('show "a \\"b\\" {{V}} \'c\'"', 'a "b" ', " 'c'"),
+    ('show "$EMPTY{{V}}${EMPTY}"', "", ""),
+    ('show "$(printf x){{V}}`printf y`"', "x", "y"),
+    ("show pre{{V}}post", "pre", "post"),
+    ("show \\\\{{V}}", "\\", ""),
+    ("show '$'{{V}}", "$", ""),
+    ('X={{V}}; show "$X"', "", ""),
+    ("true && show {{V}} # and a comment", "", ""),
+    ("if true; then show {{V}}; else show no; fi", "", ""),
+    ("case {{V}} in '') show '';; *) show {{V}};; esac", "", ""),
+    ("(show {{V}})", "", ""),
+    ('for x in {{V}}; do show "$x"; done', "", ""),
+    ("adb shell show {{V}}", "", ""),
+]
+HOSTILE = st.one_of(
+    st.text(alphabet=st.sampled_from("'\"\\$`(){}[]<>|&;#!*?~=%@^,. \t\n\rab-s\x01\x7fé한")),
+    st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from(
+        [
+            "",
+            "'",
+            "''",
+            "'; touch canary; '",
+            "$(touch canary)",
+            "`touch canary`",
+            '"; touch canary; "',
+            "\\'; touch canary #",
+            "\n touch canary\n",
+            "& touch canary &",
+            "| touch canary",
+            "> canary",
+            "${IFS}touch${IFS}canary",
+            "a'\"'\"'b",
+            "'\\''",
+            "-rf",
+            "*",
+            "~",
+            "!!",
+            "{a,b}",
+            "%s%n",
+            "$'\\x27; touch canary'",
+        ]
+    ),
+)
+
+
+@dataclass
+class Sandbox:
+    """A folder with a `show` that writes its one argument to a file, and no canary in it."""
+
+    shell: str
+    folder: Path
+
+    def arguments(self, commands: list[str]) -> list[bytes]:
+        """Runs the commands one after another, each in its own file scope, and returns what each `show` was given."""
+        script = ['show() { printf \'%s\\n\' "$#" >>"$OUT"; printf \'%s\' "$1" >>"$OUT"; }', "EMPTY="]
+        for index, command in enumerate(commands):
+            script += [f"OUT={index}.out", command]
+        (self.folder / "script").write_bytes("\n".join(script).encode())
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(
+            [self.shell, "script"], cwd=self.folder, env=environment, capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (self.folder / "canary").exists(), "a value ran a command of its own"
+        return [(self.folder / f"{index}.out").read_bytes() for index in range(len(commands))]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=25, deadline=None)
+@given(values=st.lists(HOSTILE, min_size=1, max_size=12))
+@example(values=["'; touch canary; '", "$(touch canary)", "\n touch canary\n", "\\", "'", '"', "$", "`", "\r\n", " "])
+def test_a_value_arrives_as_one_argument_in_every_quote_context(shell: str, values: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        sandbox = Sandbox(shell, Path(folder))
+        cases = [(value, *context) for value in values for context in CONTEXTS]
+        commands = [render_command(command, Values({"V": value}), allow_raw=False) for value, command, _, _ in cases]
+        shown = sandbox.arguments(commands)
+    for (value, command, before, after), output in zip(cases, shown, strict=True):
+        assert output == b"1\n" + f"{before}{value}{after}".encode(), (command, value)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=15, deadline=None)
+@given(text=st.text(alphabet=st.sampled_from("abs %'\"$`\\;&|한"), max_size=30))
+def test_what_input_text_would_type_is_the_value(shell: str, text: str) -> None:
+    try:
+        command = render_command("show {{V|input}}", Values({"V": text}), allow_raw=False)
+    except RenderError as error:
+        assert "%s" in text and error.reason is FailureReason.STEP_FAILED
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        shown = Sandbox(shell, Path(folder)).arguments([command])
+    assert _as_android_types(shown[0].removeprefix(b"1\n").decode()) == text
+
+
+def _as_android_types(argument: str) -> str:
+    """`Input.sendText` of AOSP, line by line."""
+    buffer, escaped, at = list(argument), False, 0
+    while at < len(buffer):
+        if escaped:
+            escaped = False
+            if buffer[at] == "s":
+                buffer[at] = " "
+                at -= 1
+                del buffer[at]
+        if buffer[at] == "%":
+            escaped = True
+        at += 1
+    return "".join(buffer)
+
+
+FRAGMENTS = st.sampled_from(
+    ["{{V}}", "'", '"', "\\", "$", "`", "$(", ")", "${X}", "${X:-", "}", "#", " ", "\n", ";", "|", "&", "&&", "<<E",
+     "((", "$'", '$"', "echo", "show ", "case x in x) ", "esac", "x", "=", "[", "]", "<", ">", "{", "(", "$((", "!"]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=150, deadline=None)
+@given(parts=st.lists(FRAGMENTS, min_size=1, max_size=12), value=HOSTILE)
+@example(parts=['show "', "$(", "case x in x) ", "show ", "{{V}}", ";; ", "esac", ")", '"'], value="$(touch canary)")
+@example(parts=["show ", "#", "{{V}}"], value="x\ntouch canary")
+@example(parts=["show ", "<<E", "\n", "{{V}}", "\nE"], value="E\ntouch canary\n")
+@example(parts=["show ", "\\", "{{V}}"], value="; touch canary #")
+@example(parts=["show ", "$", "{{V}}"], value="\\'; touch canary #")
+@example(parts=["show ", "${X:-", "{{V}}", "}"], value="$(touch canary)")
+@example(parts=["show ", ">", "#", "{{V}}"], value="\ntouch canary\n#")
+def test_in_any_command_that_is_let_through_no_value_runs_a_command(shell: str, parts: list[str], value: str) -> None:
+    """The author's text may be nonsense and fail; it must not run what the value says."""
+    hostile = f"{value}\n';touch canary;'\";touch canary;\"$(touch canary)`touch canary`;touch canary;\n)touch canary\n"
+    try:
+        command = render_command("".join(parts), Values({"V": hostile}), allow_raw=False)
+    except (TemplateError, RenderError):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [shell, "-c", f"show() {{ :; }}\n{command}"],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "HOME": folder},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert not (Path(folder) / "canary").exists(), command
