@@ -30,9 +30,9 @@ def bars(display: Display, hue: float, device_id: str, *, dark: bool, clear: boo
 def _icons(kit: Kit, frame: Rect, ink: Colour) -> tuple[Shape, ...]:
     """Wi-Fi and a charging battery, from right to left."""
     bottom, height = frame.centre[1] + kit.px(7), kit.px(12)
-    battery = Rect(frame.right - kit.px(32), bottom - height, frame.right - kit.px(18), bottom)
-    nub = Rect(battery.left + kit.px(4), battery.top - kit.px(2), battery.right - kit.px(4), battery.top)
-    tip, half = frame.right - kit.px(50), kit.px(9)
+    battery = Rect(frame.right - kit.px(28), bottom - height, frame.right - kit.px(20), bottom)
+    nub = Rect(battery.left + kit.px(2), battery.top - kit.px(2), battery.right - kit.px(2), battery.top)
+    tip, half = frame.right - kit.px(44), kit.px(8)
     wifi = Polygon(((tip - half, bottom - height), (tip + half, bottom - height), (tip, bottom)), ink)
     return (Box(battery, ink, kit.px(2)), Box(nub, ink), wifi)
 

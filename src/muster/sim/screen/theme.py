@@ -9,6 +9,7 @@ Colour = tuple[int, int, int]
 
 BLACK: Colour = (0, 0, 0)
 WHITE: Colour = (255, 255, 255)
+_LUMINANCE_UNDER_WHITE_MAX = 0.18  # a contrast of at least 4.5 : 1 to white
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def theme_of(hue: float, *, dark: bool = False) -> Theme:
             error=(242, 140, 130),
         )
     return Theme(
-        primary=shade(hue, 0.36, 0.62),
+        primary=_under_white(hue),
         on_primary=WHITE,
         container=shade(hue, 0.89, 0.62),
         on_container=shade(hue, 0.17, 0.7),
@@ -64,9 +65,23 @@ def theme_of(hue: float, *, dark: bool = False) -> Theme:
 
 
 def shade(hue: float, lightness: float, saturation: float) -> Colour:
-    """One colour of the wheel; green and yellow are darkened, since the eye sees them brighter."""
+    """One colour of the wheel."""
     red, green, blue = colorsys.hls_to_rgb(hue % 1.0, lightness, saturation)
     return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _under_white(hue: float) -> Colour:
+    """The accent, dark enough for white letters on it: the eye sees yellow and green brighter than blue."""
+    lightness = 0.36
+    while _luminance(shade(hue, lightness, 0.62)) > _LUMINANCE_UNDER_WHITE_MAX:
+        lightness -= 0.02
+    return shade(hue, lightness, 0.62)
+
+
+def _luminance(colour: Colour) -> float:
+    """Relative luminance, 0 to 1 (WCAG 2.1)."""
+    red, green, blue = ((c / 255 / 12.92) if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def between(start: Colour, end: Colour, part: float) -> Colour:

@@ -44,6 +44,7 @@ class ExampleApp(App):
         """Signed out, all settings as shipped."""
         self.account = ""
         self._error = ""
+        self._wrong_tries = 0
         self._asked: tuple[float, str, str] | None = None  # when the answer is due, account, password
         self._on = {key: on for key, _, _, on in _TOGGLES}
 
@@ -139,6 +140,9 @@ class ExampleApp(App):
         if self.policy.always_fails:
             self._error = self.policy.failure_message
         elif password != self.policy.password:
-            self._error = self.policy.wrong_password_message
+            self._wrong_tries += 1
+            tries = f" ({self._wrong_tries} tries)" if self._wrong_tries > 1 else ""
+            self._error = self.policy.wrong_password_message + tries
         else:
+            self._wrong_tries = 0
             self.account = account

@@ -92,6 +92,7 @@ class InstalledApp(App):
                 Heading(self.label),
                 Fact("Package", self.package),
                 Fact("Taps", str(self._taps), resource_id="taps"),
+                Gap(12),
                 Button("tap", "Tap me"),
             ),
             title=self.label,
