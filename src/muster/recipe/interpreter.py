@@ -8,7 +8,7 @@ state  = record_skip(program, state)           after SkipStep
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from muster.domain import limits
 from muster.domain.failure import FailureReason
@@ -95,6 +95,11 @@ class Program:
         return self.upload_timeout_ms if isinstance(step, UploadStep) else self.recipe.default_step_timeout_ms
 
 
+def _empty() -> Mapping[str, Any]:
+    # Python 3.11 takes a mapping proxy for a mutable default: it has no hash there.
+    return MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a workflow stands. `spent_ms`: time used so far by each phase, all its steps and tries."""
@@ -103,8 +108,8 @@ class State:
     try_number: int = 1
     stopped: FailureReason | None = None
     failed_steps: tuple[str, ...] = ()
-    outcomes: Mapping[str, StepOutcomeIs] = MappingProxyType({})
-    spent_ms: Mapping[str, int] = MappingProxyType({})
+    outcomes: Mapping[str, StepOutcomeIs] = field(default_factory=_empty)
+    spent_ms: Mapping[str, int] = field(default_factory=_empty)
 
 
 def next_action(program: Program, state: State) -> Action:
