@@ -1,13 +1,17 @@
 """The real backend in a thread of the test's process, for commands that bring their own event loop."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from muster.backend.main import BackendSettings, serve
+from muster.runtime.logs import configure_logs
 
 SECRET = "a-secret-of-this-test-run"
 
@@ -28,6 +32,7 @@ def backend_in_thread(data_dir: Path) -> Iterator[str]:
                 raise error
             ready.set_exception(error)
 
+    configure_logs(stream=io.StringIO())  # a command's answer is alone on stdout
     thread = threading.Thread(target=lambda: asyncio.run(main()), name="backend")
     thread.start()
     try:
@@ -37,4 +42,5 @@ def backend_in_thread(data_dir: Path) -> Iterator[str]:
         if thread.is_alive():
             loop.call_soon_threadsafe(task.cancel)
         thread.join(timeout=60)
+        structlog.reset_defaults()
         assert not thread.is_alive(), "the backend does not end"

@@ -1,6 +1,7 @@
 """What commands print: answers to stdout, everything else to stderr; never a control character of a phone's."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -65,7 +66,8 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
+    is_sized = stream.isatty() or os.environ.get("COLUMNS")
+    return Console(file=stream, highlight=False, width=None if is_sized else 160)
 
 
 def tell_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, flexible: str = "") -> None:

@@ -12,9 +12,10 @@ from muster.agent.locks import FileLock
 from muster.cli.failing import CommandFailed
 from muster.cli.family import ChildPlan
 from muster.runtime.private_folder import make_private, write_private
-from muster.runtime.settings import Settings
+from muster.runtime.settings import SECRET_CHARS_MIN, Settings
 
 SECRET_VARIABLE = "NODE_AGENT_SHARED_SECRET"  # noqa: S105 - a name
+SECRET_FILE = "secret"  # noqa: S105 - a name
 _BACKEND_READY = re.compile(r"^muster backend ready on (?P<url>http://\S+)$")
 _AGENT_READY = re.compile(r"^muster agent \S+ ready$")
 _RACK_READY = re.compile(r"^muster sim ready: \d+ devices, adb server (?P<adb>[^\s,]+)(?P<places>.*)$")
@@ -55,12 +56,21 @@ def own_secret(settings: Settings) -> str:
     """The secret in force, else one of this data folder's own, made at the first start and kept with mode 0600."""
     if settings.secret is not None:
         return settings.secret
-    path = make_private(settings.data) / "secret"
-    write_private(path, secrets.token_hex(16) + "\n")
+    write_private(make_private(settings.data) / SECRET_FILE, secrets.token_hex(16) + "\n")
+    secret = known_secret(settings)
+    assert secret is not None, "it has just been written"
+    return secret
+
+
+def known_secret(settings: Settings) -> str | None:
+    """The secret in force, else the one that this data folder keeps, else None. Raises CommandFailed."""
+    path = settings.data / SECRET_FILE
+    if settings.secret is not None or not path.exists():
+        return settings.secret
     if os.name == "posix" and path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        raise CommandFailed(f"others can read {path}; run `chmod 600 {path}`")
     secret = path.read_text(encoding="utf-8").strip()
-    if len(secret) < 16:
+    if len(secret) < SECRET_CHARS_MIN:
         raise CommandFailed(f"{path} does not hold a secret; remove it and start again")
     return secret
 

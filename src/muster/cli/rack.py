@@ -1,6 +1,7 @@
 """`muster sim`: a virtual rack, and changes to a running one. Imports `muster.sim` only to run it."""
 
 import asyncio
+import json
 import re
 from enum import StrEnum
 from pathlib import Path
@@ -169,8 +170,6 @@ def _tell_phone(phone: dict[str, Any], *, json: bool) -> None:
 
 def _ask(control: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """The control API's answer as JSON. Raises CommandFailed with what it said or why it cannot be reached."""
-    import json
-
     from muster.client.wire import ApiError, BackendUnreachable, Wire
 
     async def main() -> Any:
@@ -195,4 +194,13 @@ def _ask(control: str, method: str, path: str, body: dict[str, Any] | None = Non
     except BackendUnreachable as error:
         raise CommandFailed(f"no rack: {error}. Start one with `muster sim`, or name it with --control") from error
     except ApiError as error:
-        raise CommandFailed(f"the rack refused: {error.problem.detail or error.problem.title}") from error
+        raise CommandFailed(f"the rack refused: {_reason(error.problem.detail)}") from error
+
+
+def _reason(detail: str) -> str:
+    """The control API says `{"error": "…"}`, no problem document."""
+    try:
+        document = json.loads(detail)
+    except ValueError:
+        return detail
+    return str(document.get("error", detail)) if isinstance(document, dict) else detail

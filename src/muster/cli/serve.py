@@ -8,9 +8,10 @@ import typer
 
 from muster.cli.asking import settings_with
 from muster.cli.failing import CommandFailed
-from muster.cli.parts import held_folder, own_secret
+from muster.cli.parts import held_folder, known_secret, own_secret
 from muster.cli.service import StopOnEofOption, run_service
 from muster.runtime.logs import configure_logs
+from muster.runtime.settings import require
 
 backend_app = typer.Typer(add_completion=False)
 agent_app = typer.Typer(add_completion=False)
@@ -50,6 +51,52 @@ def backend(
         except OSError as error:
             where = f"{settings.host}:{settings.port}"
             raise CommandFailed(f"cannot listen on {where}: {error.strerror}; give another --port") from error
+
+
+@agent_app.command()
+def agent(
+    backend: Annotated[str | None, typer.Option("--backend", help="Address of the backend. [$BACKEND_URL]")] = None,
+    node_id: Annotated[str | None, typer.Option("--node-id", help="Name of this PC, e.g. PC-01. [$NODE_ID]")] = None,
+    data: DataOption = None,
+    adb_server: Annotated[
+        str | None, typer.Option("--adb-server", help="HOST:PORT, started there if nothing answers.")
+    ] = None,
+    vendor_url: Annotated[str | None, typer.Option("--vendor-url", help="Address of the vendor tool, or none.")] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="Phones at once. [default: 20]")] = None,
+    log_json: LogJsonOption = False,
+    stop_on_eof: StopOnEofOption = False,
+) -> None:
+    """Runs the node agent of this PC until SIGTERM or Ctrl-C; running tasks are let end, nothing recorded is lost.
+
+    The secret is NODE_AGENT_SHARED_SECRET, else the one that a backend on this PC keeps in DATA/secret.
+
+    Example: muster agent --backend http://10.0.0.5:8700 --node-id PC-07 --vendor-url none
+    """
+    from muster.agent.main import AgentCannotStart, AgentSettings, run_agent
+
+    settings = settings_with(
+        BACKEND_URL=backend,
+        NODE_ID=node_id,
+        MUSTER_DATA=data,
+        ADB_SERVER=adb_server,
+        VENDOR_WS_URL=vendor_url,
+        MAX_CONCURRENCY_PER_NODE=concurrency,
+    )
+    configure_logs(json_lines=log_json)
+    told = AgentSettings(
+        backend_url=require(settings.backend_url, "BACKEND_URL", "--backend"),
+        node_id=require(settings.node_id, "NODE_ID", "--node-id"),
+        data_dir=settings.data,
+        secret=known_secret(settings),
+        adb_server=(settings.adb_server.host, settings.adb_server.port),
+        vendor_url=settings.vendor_url,
+        concurrency=settings.concurrency,
+        upload_timeout_ms=settings.upload_timeout_ms,
+    )
+    try:
+        run_service(lambda: run_agent(told, on_ready=announce), stop_on_eof=stop_on_eof)
+    except AgentCannotStart as error:
+        raise CommandFailed(f"the agent cannot start: {error}") from error
 
 
 def announce(line: str) -> None:
