@@ -7,8 +7,7 @@ state  = record_skip(program, state)           after SkipStep
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from muster.domain import limits
 from muster.domain.failure import FailureReason
@@ -95,11 +94,6 @@ class Program:
         return self.upload_timeout_ms if isinstance(step, UploadStep) else self.recipe.default_step_timeout_ms
 
 
-def _empty() -> Mapping[str, Any]:
-    # Python 3.11 takes a mapping proxy for a mutable default: it has no hash there.
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a workflow stands. `spent_ms`: time used so far by each phase, all its steps and tries."""
@@ -108,8 +102,8 @@ class State:
     try_number: int = 1
     stopped: FailureReason | None = None
     failed_steps: tuple[str, ...] = ()
-    outcomes: Mapping[str, StepOutcomeIs] = field(default_factory=_empty)
-    spent_ms: Mapping[str, int] = field(default_factory=_empty)
+    outcomes: Mapping[str, StepOutcomeIs] = field(default_factory=dict)
+    spent_ms: Mapping[str, int] = field(default_factory=dict)
 
 
 def next_action(program: Program, state: State) -> Action:
@@ -205,4 +199,4 @@ def _after(state: State, step: Step, outcome: StepOutcomeIs) -> State:
 
 
 def _with(mapping: Mapping[str, _T], key: str, value: _T) -> Mapping[str, _T]:
-    return MappingProxyType({**mapping, key: value})
+    return {**mapping, key: value}
