@@ -99,6 +99,8 @@ class HeartbeatLoop:
 
     async def _heartbeat(self) -> NodeHeartbeat:
         sources, facts = self._sources, self._facts
+        depth = await self._outbox_depth()
+        # From here on without an await: what is sent is the rack as it is now.
         phones = sources.phones.all()
         return NodeHeartbeat(
             node_id=facts.node_id,
@@ -109,7 +111,7 @@ class HeartbeatLoop:
             vendor_ws_ok=sources.vendor.vendor_ok,
             last_vendor_ws_ok_at=sources.vendor.last_vendor_ok_ms,
             agent_version=facts.agent_version,
-            outbox_depth=await self._outbox_depth(),
+            outbox_depth=depth,
             degraded=sources.is_degraded(),
             max_concurrency=facts.max_concurrency,
             devices=device_reports(phones, self._clock.monotonic()),

@@ -194,11 +194,10 @@ class _Agent:
 
     async def _told_the_backend(self) -> None:
         """Waits for a heartbeat with the settled rack to be accepted, so that `ready` means: runs find the phones."""
-        self._sender.heartbeat_accepted.clear()
         self._devices_changed.set()
         try:
             async with asyncio.timeout(READY_WITHOUT_BACKEND_SEC):
-                await self._sender.heartbeat_accepted.wait()
+                await self._sender.next_beat_accepted()
         except TimeoutError:
             log.warning(
                 "The backend has not taken a heartbeat yet; going on without it", url=self._settings.backend_url

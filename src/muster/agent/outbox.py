@@ -46,10 +46,11 @@ class _EventsHeldBackError(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An event on its way; a heartbeat has no `position`: it is not kept when it fails."""
+    """An event on its way. A heartbeat has no `position`, for it is not kept when it fails, but a number of its own."""
 
     position: int | None
     body: dict[str, Any]
+    beat: int = 0
 
 
 class OutboxSender:
@@ -65,7 +66,9 @@ class OutboxSender:
         self._heartbeat: NodeHeartbeat | None = None
         self._heartbeat_due = asyncio.Event()
         self._settled = asyncio.Event()
-        self.heartbeat_accepted = asyncio.Event()
+        self._beats = 0
+        self._beat_accepted = 0
+        self._beat_was_accepted = asyncio.Event()
 
     @property
     def degraded(self) -> bool:
@@ -74,9 +77,17 @@ class OutboxSender:
 
     def beat(self, heartbeat: NodeHeartbeat) -> None:
         """Sends it at once, even while waiting to try again; a newer one replaces it."""
+        self._beats += 1
         self._heartbeat = heartbeat
         self._heartbeat_due.set()
         self._outbox.news.set()
+
+    async def next_beat_accepted(self) -> None:
+        """Returns when the backend has taken a heartbeat that was made after this call."""
+        wanted = self._beats + 1
+        while self._beat_accepted < wanted:
+            self._beat_was_accepted.clear()
+            await self._beat_was_accepted.wait()
 
     async def run(self) -> None:
         """Sends until it is cancelled."""
@@ -148,7 +159,7 @@ class OutboxSender:
     def _take_heartbeat(self) -> list[_Item]:
         heartbeat, self._heartbeat = self._heartbeat, None
         self._heartbeat_due.clear()
-        return [] if heartbeat is None else [_Item(None, envelope(self._new_id(), heartbeat))]
+        return [] if heartbeat is None else [_Item(None, envelope(self._new_id(), heartbeat), self._beats)]
 
     # ---- delivering --------------------------------------------------------------------------------------------------
 
@@ -196,7 +207,8 @@ class OutboxSender:
 
     def _accepted(self, item: _Item, accepted: list[int]) -> None:
         if item.position is None:
-            self.heartbeat_accepted.set()
+            self._beat_accepted = item.beat
+            self._beat_was_accepted.set()
         else:
             accepted.append(item.position)
 
