@@ -276,6 +276,19 @@ class TestMovingAbout:
         assert not screen.uninstall("com.android.settings")
         assert not screen.uninstall("com.android.launcher3")
 
+    def test_a_shipped_app_comes_back_signed_out_when_it_is_installed_again(self, screen: Screen) -> None:
+        sign_in(screen)
+        assert screen.uninstall("com.example.app")
+        assert not screen.start(None, "com.example.app", None, None)
+        assert screen.install("com.example.app")
+        sign_in(screen, "guess")
+        assert find(screen, "error").text == "Wrong password. Try again."
+
+    def test_a_video_link_opens_in_the_browser_once_its_app_is_gone(self, screen: Screen) -> None:
+        assert screen.uninstall("com.google.android.youtube")
+        assert screen.start("android.intent.action.VIEW", None, None, VIDEO)
+        assert screen.current_focus() == "com.android.chrome/.Main"
+
 
 class TestText:
     def test_without_a_focused_field_it_goes_nowhere(self, screen: Screen) -> None:

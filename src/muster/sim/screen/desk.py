@@ -9,6 +9,7 @@ from muster.sim.screen.apps.other import BROWSER, DESKTOP, LAUNCHER, RECENTS, In
 APPS_MAX = 64  # icons that fit the launcher; a rack has no need for more
 MAIN_ACTION = "android.intent.action.MAIN"
 VIEW_ACTION = "android.intent.action.VIEW"
+_SYSTEM_PREFIX = "com.android."
 
 
 class Desk:
@@ -18,7 +19,7 @@ class Desk:
         self.apps: dict[str, App] = {app.package: app for app in apps}
         self._tasks: dict[str, list[Activity]] = {}  # the last one was in front last
         self._front = LAUNCHER
-        self._preinstalled = frozenset({*self.apps, LAUNCHER})
+        self._shipped = dict(self.apps)
 
     def add_launcher(self, device_id: str, model: str) -> None:
         """Puts the launcher in front; it lists the desk's own apps and tasks."""
@@ -127,17 +128,21 @@ class Desk:
             self._front = LAUNCHER
 
     def install(self, package: str, label: str) -> bool:
-        """Adds an app with a page of its own; False when it is there or the launcher is full."""
+        """Adds an app: the one that was shipped under this name, else one with a page of its own.
+
+        False when it is there already, or the launcher is full.
+        """
         if package in self.apps or len(self.apps) >= APPS_MAX:
             return False
-        self.apps[package] = InstalledApp(package, label)
+        self.apps[package] = self._shipped.get(package) or InstalledApp(package, label)
         return True
 
     def uninstall(self, package: str) -> bool:
-        """Removes an installed app; False for those that a phone is shipped with."""
-        if package not in self.apps or package in self._preinstalled:
+        """Removes an app and what it stored; False for an unknown one and for the system's own."""
+        if package not in self.apps or package.startswith(_SYSTEM_PREFIX):
             return False
         self.stop(package)
+        self.apps[package].clear()
         del self.apps[package]
         return True
 

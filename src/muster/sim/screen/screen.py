@@ -142,7 +142,7 @@ class Screen:
         return self._desk.install(package, label or package.rpartition(".")[2].capitalize())
 
     def uninstall(self, package: str) -> bool:
-        """Removes an installed app; False for an unknown or preinstalled one."""
+        """Removes an app and what it stored; False for an unknown one and for the system's own."""
         return self._desk.uninstall(package)
 
     # Input
