@@ -51,6 +51,7 @@ class MemoryRuns:
         *,
         devices: int = 20,
         nodes: int = 1,
+        device_name: str = "SIM-{:04d}",
         workflow_id: str = "login_settings_screenshot_v1",
         **fields: Any,
     ) -> str:
@@ -61,7 +62,7 @@ class MemoryRuns:
                 task_id=uid(name, n),
                 run_id=run_id,
                 node_id=f"PC-{n * nodes // devices + 1:02d}",
-                device_id=f"SIM-{n + 1:04d}",
+                device_id=device_name.format(n + 1),
                 runtime_handle=f"127.0.0.1:{5555 + n}",
                 status=TaskState.QUEUED,
                 steps_total=len(STEPS),
