@@ -41,6 +41,11 @@ class Peer:
             self._writer.write(data[at : at + size])
             await asyncio.sleep(0)
 
+    async def send_all(self, data: bytes) -> None:
+        """Answers, and waits while the client does not take more."""
+        self._writer.write(data)
+        await self._writer.drain()
+
     def reset(self) -> None:
         """Hangs up rudely: a TCP reset, not an end of file."""
         sock: socket.socket = self._writer.get_extra_info("socket")

@@ -73,6 +73,28 @@ async def test_a_shell_that_ends_without_exit_status_is_a_lost_connection_and_no
             await client.shell("A", "id")
 
 
+async def test_a_reader_that_takes_its_time_holds_the_sender_back_and_loses_nothing() -> None:
+    piece, pieces, sent = bytes(1_000_000), 64, 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.expect("host:transport:A")
+        await peer.expect("sync:")
+        for sent in range(1, pieces + 1):  # noqa: B007 - looked at from outside
+            await peer.send_all(piece)
+
+    async with scripted_client(script) as client, client.open("A", "sync:") as stream:
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.05)
+        assert sent < pieces // 2, "what nobody reads has to stay in the sockets, not in our memory"
+        total = 0
+        while data := await stream.read():
+            total += len(data)
+    assert total == pieces * len(piece)
+
+
 async def test_a_reset_in_the_middle_is_a_lost_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.expect("host:transport:A")

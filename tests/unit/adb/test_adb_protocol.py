@@ -2,7 +2,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.adb import shell_packet
 
@@ -112,6 +112,7 @@ def test_a_length_is_four_hex_digits_and_nothing_that_int_would_also_take(digits
         replies(digits).block()
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200), max_size=5), st.lists(st.integers(0, 2_000), max_size=20))
 def test_blocks_are_the_same_however_the_bytes_are_cut(blocks: list[bytes], places: list[int]) -> None:
     wire = b"OKAY" + b"".join(b"%04x" % len(block) + block for block in blocks)
@@ -125,6 +126,7 @@ def test_blocks_are_the_same_however_the_bytes_are_cut(blocks: list[bytes], plac
     assert seen == blocks
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_garbage_in_place_of_replies_raises_only_a_protocol_error(pieces: list[bytes]) -> None:
     machine = ServerReplies()
@@ -210,6 +212,7 @@ def test_a_packet_that_no_phone_sends_is_a_protocol_error(wire: bytes) -> None:
 PACKETS = st.lists(st.tuples(st.sampled_from([1, 2]), st.binary(max_size=100)), max_size=10)
 
 
+@settings(deadline=None)
 @given(PACKETS, st.integers(0, 255), st.lists(st.integers(0, 2_000), max_size=30), st.integers(0, 300))
 def test_a_result_is_the_same_however_the_bytes_are_cut(
     packets: list[tuple[int, bytes]], exit_code: int, places: list[int], limit: int
@@ -224,6 +227,7 @@ def test_a_result_is_the_same_however_the_bytes_are_cut(
     assert result == ShellResult(exit_code, stdout[:limit], stderr[:limit], truncated)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_garbage_in_a_shell_stream_raises_only_a_protocol_error(pieces: list[bytes]) -> None:
     decoder = ShellDecoder(stdout_bytes_max=10, stderr_bytes_max=10)
@@ -258,6 +262,7 @@ def test_a_line_without_serial_and_state_is_a_protocol_error(block: bytes) -> No
         parse_device_list(block)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_garbled_list_raises_only_a_protocol_error(block: bytes) -> None:
     with suppress(AdbProtocolError):

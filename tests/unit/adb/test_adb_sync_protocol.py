@@ -1,7 +1,8 @@
+import random
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from muster.adb.errors import AdbProtocolError, AdbRequestInvalid
@@ -104,6 +105,7 @@ def test_what_no_phone_sends_is_a_protocol_error(wire: bytes) -> None:
         events(wire, listing=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 20))
 def test_events_are_the_same_however_the_bytes_are_cut(names: list[bytes], size: int) -> None:
     wire = b"".join(dent(name) for name in names) + b"DONE" + bytes(16)
@@ -111,13 +113,18 @@ def test_events_are_the_same_however_the_bytes_are_cut(names: list[bytes], size:
     assert len(events(wire, listing=True)) == len(names) + 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100), st.booleans())
 def test_garbage_raises_only_a_protocol_error(data: bytes, listing: bool) -> None:
     with suppress(AdbProtocolError):
         events(data, listing=listing)
 
 
-@given(st.binary(max_size=300_000))
-def test_a_pushed_file_can_be_read_back_from_its_messages(data: bytes) -> None:
+@settings(deadline=None)
+@given(st.integers(0, 300_000))
+@example(0)
+@example(CHUNK_BYTES_MAX)
+def test_a_pushed_file_can_be_read_back_from_its_messages(size: int) -> None:
+    data = random.Random(size).randbytes(size)
     pulled = [event.data for event in events(data_messages(data) + done_message(0)) if isinstance(event, Chunk)]
     assert b"".join(pulled) == data

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muster.vendor.protocol import (
@@ -101,6 +101,7 @@ def test_rubbish_is_a_verdict_with_a_short_reason(wire: bytes) -> None:
     assert 0 < len(verdict.detail) < 600
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_answer_or_a_verdict(wire: bytes) -> None:
     assert isinstance(parse_answer(wire), VendorAnswer | Malformed)
@@ -179,6 +180,7 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(JSON_VALUES, max_size=5))
 def test_each_entry_of_any_list_is_a_phone_or_a_problem(entries: list[Any]) -> None:
     parsed = listed(*entries)
