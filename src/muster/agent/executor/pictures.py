@@ -14,6 +14,8 @@ PIXELS_MAX: Final = 50_000_000
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"IEND\xaeB`\x82"
 _JPEG: Final = b"\xff\xd8\xff"
+_JPEG_END: Final = b"\xff\xd9"
+_TRAILER_BYTES_MAX: Final = 4_096
 # What Pillow raises for files that lie, found by fuzzing it.
 _PILLOW_ERRORS: Final = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, AttributeError,
@@ -32,14 +34,19 @@ def whole_png(data: bytes) -> bytes:
     if len(data) > limits.ARTIFACT_BYTES_MAX:
         raise PictureError(f"{len(data)} bytes are more than {limits.ARTIFACT_BYTES_MAX}")
     if data.startswith(_PNG):
-        # Pillow forgives a PNG without its last chunk; a phone that was lost half-way leaves exactly that.
-        if _PNG_END not in data[-4096:]:
-            raise PictureError(f"the PNG is cut off after {len(data)} bytes")
+        _refuse_cut_off(data, _PNG_END, "PNG")
         _decode(data, "PNG")
         return data
     if data.startswith(_JPEG):
+        _refuse_cut_off(data, _JPEG_END, "JPEG")
         return _as_png(_decode(data, "JPEG"))
     raise PictureError(f"neither PNG nor JPEG: {len(data)} bytes that begin with {data[:16]!r}")
+
+
+def _refuse_cut_off(data: bytes, end: bytes, kind: str) -> None:
+    """Pillow forgives a picture without its very end; a phone that was lost half-way leaves exactly that."""
+    if end not in data[-_TRAILER_BYTES_MAX:]:
+        raise PictureError(f"the {kind} is cut off after {len(data)} bytes")
 
 
 def _decode(data: bytes, kind: str) -> Image.Image:
