@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.backend.fields import field_name
@@ -95,7 +95,7 @@ def _check(raw: object) -> Event | EventVerdict:
     """The event, or the verdict that names its first wrong field."""
     try:
         event = event_adapter.validate_python(raw)
-        to_json(raw)  # half a surrogate pair could be stored nowhere
+        event.model_dump_json()  # half a surrogate pair, where it was not mended, could be stored nowhere
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         loc = first["loc"]

@@ -33,7 +33,7 @@ class Objects:
         return cls(LocalStore(folder), folder)
 
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
-        """Stores the bytes; an exception raised by `chunks` goes through and leaves nothing behind."""
+        """Stores the bytes; an exception raised by `chunks` (no OSError) goes through and leaves nothing."""
         try:
             await obstore.put_async(self._store, f"{BUCKET}/{key}", chunks)
         except (BaseError, OSError) as error:

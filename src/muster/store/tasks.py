@@ -37,7 +37,7 @@ async def move(tx: AsyncConnection, status: TaskState, rows: Rows) -> None:
     """
     statement = (
         update(device_tasks)
-        .where(*_newer(), _c.status.in_(sorted(SOURCES[status] | {status})))
+        .where(*_newer(), _is_one_of(SOURCES[status] | {status}))
         .values(
             status=status,
             attempt=bindparam("of_attempt"),
@@ -68,6 +68,11 @@ async def show_step(tx: AsyncConnection, rows: Rows) -> None:
     await tx.execute(statement, list(rows))
 
 
+def _is_one_of(states: Collection[TaskState]) -> ColumnElement[bool]:
+    """As `IN`, which SQLAlchemy expands for a single row of parameters only."""
+    return or_(*(_c.status == state for state in sorted(states)))
+
+
 def _newer() -> list[ColumnElement[bool]]:
     """An attempt that is not stale, and a report that is not older than what is displayed."""
     return [
@@ -91,7 +96,7 @@ async def finish(tx: AsyncConnection, rows: Rows) -> None:
         .where(
             _c.task_id == bindparam("task"),
             _c.attempt <= bindparam("of_attempt"),
-            _c.status.in_(sorted(OPEN_TASK_STATES)),
+            _is_one_of(OPEN_TASK_STATES),
         )
         .values(
             status=bindparam("end"),

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from muster.backend.cursors import MalformedCursorError
 from muster.backend.fields import field_name
@@ -107,6 +108,7 @@ def install_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MalformedCursorError, _on_bad_cursor)
     app.add_exception_handler(StoreUnavailableError, _on_unavailable)
     app.add_exception_handler(ObjectsUnavailableError, _on_unavailable)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)
 
 
@@ -155,6 +157,11 @@ async def _on_bad_cursor(_request: Request, error: Exception) -> JSONResponse:
 async def _on_unavailable(request: Request, error: Exception) -> JSONResponse:
     _log.warning("Store unavailable", path=request.url.path, reason=str(error))
     return answer_refusal(Refusal(_S.UNAVAILABLE))
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> JSONResponse:
+    """A client that hung up in the middle of its body: nobody reads the answer, and it is no error of ours."""
+    return answer_refusal(Refusal(_S.MALFORMED_JSON, "the body broke off"))
 
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,120 @@
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from tests.support.backend import Rig, open_rig
+
+from muster.store.tables import devices, nodes
+
+
+async def listed(rig: Rig, **params: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = (await rig.http.get("/api/devices", params=params)).json()
+    return answer
+
+
+async def test_a_phone_is_online_for_thirty_seconds_after_its_last_sign(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"], age_ms=10_000)
+    seen_at = rig.clock.now_ms() - 10_000
+    device = (await rig.http.get("/api/devices/A")).json()
+    assert (device["online"], device["last_seen_at"]) == (True, seen_at)
+    await rig.clock.advance(20)
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is True
+    await rig.clock.advance(0.001)
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is False
+
+
+async def test_a_nodes_own_clock_plays_no_part(rig: Rig) -> None:
+    event = rig.heartbeat_event("PC-01", ["A"])
+    for wrong in (0, rig.clock.now_ms() * 2):
+        event = rig.heartbeat_event("PC-01", ["A"])
+        event["payload"]["timestamp"] = wrong
+        await rig.callback(event)
+        assert (await rig.http.get("/api/devices/A")).json()["last_seen_at"] == rig.clock.now_ms()
+
+
+async def test_a_heartbeat_that_comes_twice_makes_nobody_younger(rig: Rig) -> None:
+    event = rig.heartbeat_event("PC-01", ["A"])
+    await rig.callback(event)
+    await rig.clock.advance(40)
+    answer = await rig.http.post(
+        "/api/nodes/callback", json={"events": [event]}, headers={"X-Node-Auth": rig.parts.settings.secret}
+    )
+    assert answer.json()["results"][0]["duplicate"] is True
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is False
+    assert (await rig.http.get("/api/nodes/PC-01")).json()["status"] == "offline"
+
+
+async def test_a_phone_that_is_only_remembered_does_not_get_younger(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    seen_at = rig.clock.now_ms()
+    await rig.clock.advance(20)
+    await rig.heartbeat("PC-01", ["A"], age_ms=None)
+    assert (await rig.http.get("/api/devices/A")).json()["last_seen_at"] == seen_at
+
+
+async def test_a_phone_belongs_to_the_node_that_saw_it_last(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    await rig.clock.advance(5)
+    await rig.heartbeat("PC-02", ["A"])
+    await rig.heartbeat("PC-01", ["A"], age_ms=5_000)
+    assert (await rig.http.get("/api/devices/A")).json()["node_id"] == "PC-02"
+    await rig.clock.advance(5)
+    await rig.heartbeat("PC-01", ["A"])
+    assert (await rig.http.get("/api/devices/A")).json()["node_id"] == "PC-01"
+
+
+async def test_a_node_tells_how_it_is(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"], running_devices_count=1, outbox_depth=7, vendor_ws_ok=False, degraded=True)
+    node = (await rig.http.get("/api/nodes/PC-01")).json()
+    assert (node["status"], node["outbox_depth"], node["vendor_ws_ok"]) == ("degraded", 7, False)
+    assert node["last_heartbeat_at"] == rig.clock.now_ms()
+    await rig.heartbeat("PC-01", ["A"])
+    assert (await rig.http.get("/api/nodes/PC-01")).json()["status"] == "online"
+    await rig.clock.advance(31)
+    assert [node["status"] for node in (await rig.http.get("/api/nodes")).json()["nodes"]] == ["offline"]
+
+
+async def test_devices_are_listed_by_node_and_filtered_and_paged(rig: Rig) -> None:
+    await rig.heartbeat("PC-02", ["c", "d"])
+    await rig.heartbeat("PC-01", ["e", "b/1"], age_ms=60_000)
+    await rig.heartbeat("PC-01", ["a"])
+    page = await listed(rig)
+    assert [device["device_id"] for device in page["devices"]] == ["a", "b/1", "e", "c", "d"]
+    assert page["counts"] == {"online": 3, "offline": 2}
+    assert [device["device_id"] for device in (await listed(rig, online_only=True))["devices"]] == ["a", "c", "d"]
+    of_node = await listed(rig, node_id="PC-01")
+    assert (len(of_node["devices"]), of_node["counts"]) == (3, {"online": 1, "offline": 2})
+    seen, cursor = [], None
+    for _ in range(3):
+        page = await listed(rig, limit=2, **({"cursor": cursor} if cursor else {}))
+        seen += [device["device_id"] for device in page["devices"]]
+        cursor = page["next_cursor"]
+    assert (seen, cursor) == (["a", "b/1", "e", "c", "d"], None)
+    assert (await rig.http.get("/api/devices/b%2F1")).json()["device_id"] == "b/1"
+
+
+async def test_presence_is_written_in_bulk_and_taken_up_again(tmp_path: Path) -> None:
+    async with open_rig(tmp_path / "data") as rig:
+        await rig.heartbeat("PC-01", [f"phone-{number}" for number in range(50)])
+        assert await saved(rig) == (0, 0)
+        await rig.advance_until(until_saved(rig), step_sec=1)
+        assert await saved(rig) == (1, 50)
+        await rig.heartbeat("PC-02", ["last"])
+    async with open_rig(tmp_path / "data", clock=rig.clock) as rig:
+        assert await saved(rig) == (2, 51)
+        assert (await rig.http.get("/api/devices/last")).json()["node_id"] == "PC-02"
+        assert (await rig.http.get("/api/nodes/PC-02")).json()["agent_version"] == "0.1.0"
+        assert [node["node_id"] for node in (await rig.http.get("/api/nodes")).json()["nodes"]] == ["PC-01", "PC-02"]
+
+
+async def saved(rig: Rig) -> tuple[int, int]:
+    async with rig.parts.database.reading() as tx:
+        counts = [
+            (await tx.execute(select(func.count()).select_from(table))).scalar_one() for table in (nodes, devices)
+        ]
+    return counts[0], counts[1]
+
+
+async def until_saved(rig: Rig) -> None:
+    while await saved(rig) == (0, 0):
+        pass
