@@ -304,6 +304,7 @@ class Shell:
             status = call.fail("Out of memory")
         except FileError as problem:
             status = call.fail(f"{problem}")
+        await streams.relieve()
         return status & 0xFF
 
     async def _not_found(self, name: str, streams: Streams) -> int:
@@ -339,6 +340,8 @@ class Shell:
             while await self._condition(command.condition, streams) != command.until:
                 status = await self._turn(command.body, streams)
                 turns += 1
+                if turns > LOOP_FREE_TURNS:
+                    await streams.drain()
                 await asyncio.sleep(LOOP_PAUSE_SEC if turns > LOOP_FREE_TURNS else 0)
         except LeaveLoop:
             status = 0

@@ -125,8 +125,8 @@ class Scanner(ABC):
 
     # ---- words
 
-    def word(self) -> Word:
-        """The word that begins here."""
+    def word(self, stops: frozenset[str] = BREAK) -> Word:
+        """The word that begins here; it ends before one of `stops`."""
         parts: list[Part] = []
         plain: list[str] = []
 
@@ -135,7 +135,7 @@ class Scanner(ABC):
                 parts.append(Text("".join(plain), False))
                 plain.clear()
 
-        while (char := self.peek()) and char not in BREAK:
+        while (char := self.peek()) and char not in stops:
             if char == "'":
                 flush()
                 parts.append(Text(self._single_quoted(), True))
@@ -266,7 +266,10 @@ class Scanner(ABC):
         rest = inside[len(name) :]
         for operator in (":-", ":=", ":+", ":?", "-", "=", "+", "?", "##", "#", "%%", "%"):
             if name and rest.startswith(operator):
-                return Variable(name, quoted, operator, self._quoted_word(rest[len(operator) :]))
+                operand = rest[len(operator) :]
+                literal = quoted and operator[0] not in "#%"
+                word = self._quoted_word(operand) if literal else self.inner(operand, 0).word(frozenset())
+                return Variable(name, quoted, operator, word)
         if not name or rest:
             raise ShellSyntaxError(f"${{{inside}}}: bad substitution")
         return Variable(name, quoted)

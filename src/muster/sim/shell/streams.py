@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 PIPE_BYTES_MAX: Final = 64 * 1024
+CHANNEL_BYTES_MAX: Final = 32 * 1024
 CAPTURE_BYTES_MAX: Final = 1024 * 1024
 INPUT_BYTES_MAX: Final = 64 * 1024 * 1024
 """What a tool that needs its whole input may hold (`sort`, `base64`, `md5sum` of a pipe)."""
@@ -23,6 +24,11 @@ class InputTooLong(Exception):
 class Sink(Protocol):
     """Takes output."""
 
+    @property
+    def full(self) -> bool:
+        """Whether it should be drained before more is written."""
+        ...
+
     def write(self, data: bytes) -> None:
         """Queues bytes."""
         ...
@@ -35,6 +41,8 @@ class Sink(Protocol):
 class Null:
     """/dev/null: swallows output, has no input."""
 
+    full = False
+
     def write(self, data: bytes) -> None:
         """Forgets it."""
 
@@ -44,6 +52,8 @@ class Null:
 
 class Capture:
     """Keeps output for `$(…)`, up to a limit; what is beyond it is dropped, as an argument list that is too long."""
+
+    full = False
 
     def __init__(self, limit: int = CAPTURE_BYTES_MAX) -> None:
         self._chunks: list[bytes] = []
@@ -68,6 +78,11 @@ class FileSink:
     def __init__(self, store: Callable[[bytes], None]) -> None:
         self._store = store
         self._chunks: list[bytes] = []
+
+    @property
+    def full(self) -> bool:
+        """A file is written as the output comes, so that a command that is ended leaves what it had."""
+        return bool(self._chunks)
 
     def write(self, data: bytes) -> None:
         """Queues bytes."""
@@ -114,6 +129,11 @@ class ChannelSink:
     def __init__(self, channel: Channel, frame: Callable[[bytes], bytes]) -> None:
         self._channel = channel
         self._frame = frame
+
+    @property
+    def full(self) -> bool:
+        """Whether enough has come together for a write of its own."""
+        return self._channel.size >= CHANNEL_BYTES_MAX
 
     def write(self, data: bytes) -> None:
         """Frames and queues."""
@@ -174,6 +194,11 @@ class Pipe:
         self._changed = asyncio.Event()
         self._writer_gone = self._reader_gone = False
 
+    @property
+    def full(self) -> bool:
+        """The reader wants what there is; and when it is gone, the writer has to know."""
+        return bool(self._pending) or self._reader_gone
+
     def write(self, data: bytes) -> None:
         """Queues bytes on the writer's side."""
         if self._reader_gone:
@@ -228,6 +253,13 @@ class Streams:
     stdout: Sink
     stderr: Sink
     terminal: Sink | None = None
+
+    async def relieve(self) -> None:
+        """Sends what an output holds if it wants to be rid of it."""
+        if self.stdout.full:
+            await self.stdout.drain()
+        if self.stderr.full:
+            await self.stderr.drain()
 
     async def drain(self) -> None:
         """Sends what both outputs hold."""
