@@ -221,7 +221,7 @@ class LogTail {
       setText(body, text);
     }
     if (!this.#parts.size) this.box.textContent = say("no_log");
-    else if (first && failing) this.box.scrollTop = failing.offsetTop + failing.offsetHeight - this.box.clientHeight;
+    else if (first && failing?.nextElementSibling) this.box.scrollTop = failing.offsetTop + failing.offsetHeight - this.box.clientHeight;
     else if (this.#following) this.#toEnd();
     this.#set(this.#following);
   }
