@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from muster.adb.client import AdbClient
 
-Script = Callable[["Peer"], Awaitable[None]]
+Script = Callable[["Peer"], Awaitable[object]]
 
 
 class Peer:
@@ -52,10 +52,12 @@ class Peer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         self._writer.transport.abort()
 
-    async def hangup(self) -> None:
-        """Waits until the client is gone."""
-        while await self._reader.read(65536):
-            pass
+    async def hangup(self) -> int:
+        """Waits until the client is gone; gives how many bytes it still sent."""
+        taken = 0
+        while data := await self._reader.read(65536):
+            taken += len(data)
+        return taken
 
 
 class ScriptedServer:

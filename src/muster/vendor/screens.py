@@ -7,7 +7,7 @@ it likes: a picture is taken when it is whole and its size has stood still betwe
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -45,13 +45,17 @@ async def wait_for_picture(folder: Path) -> bytes:
     sizes: dict[Path, int] = {}
     while True:
         seen = await asyncio.to_thread(_sizes, folder)
-        for path, size in seen.items():
-            if sizes.get(path) == size and 0 < size <= ARTIFACT_BYTES_MAX:
-                data = await asyncio.to_thread(_read, path)
-                if len(data) == size and is_whole_picture(data):
-                    return data
+        for path in settled(sizes, seen):
+            data = await asyncio.to_thread(_read, path)
+            if len(data) == seen[path] and is_whole_picture(data):
+                return data
         sizes = seen
         await asyncio.sleep(LOOK_INTERVAL_SEC)
+
+
+def settled(before: Mapping[Path, int], now: Mapping[Path, int]) -> list[Path]:
+    """Files whose size has stood still between two looks: a JPEG with a thumbnail looks whole long before it is."""
+    return [path for path, size in now.items() if before.get(path) == size and 0 < size <= ARTIFACT_BYTES_MAX]
 
 
 def _sizes(folder: Path) -> dict[Path, int]:

@@ -360,17 +360,22 @@ async def test_a_push_succeeds_only_when_the_phone_says_so() -> None:
             await AdbSync(client, "A").push(b"ab", "/a", mtime_sec=7)
 
 
-async def test_a_push_that_the_phone_refuses_in_the_middle_tells_the_phones_reason() -> None:
+async def test_a_push_that_the_phone_refuses_in_the_middle_stops_and_tells_the_phones_reason() -> None:
+    taken = 0
+
     async def script(peer: Peer) -> None:
         await peer.expect("host:transport:A")
         await peer.expect("sync:")
         await peer.read(len(b"SEND\x06\0\0\0/a,420"))
         peer.send(b"FAIL\x07\0\0\0no room")
-        await peer.hangup()  # like adbd: reads on and throws away, so that its reason is not lost
+        nonlocal taken
+        taken = await peer.hangup()  # like adbd: reads on and throws away, so that its reason is not lost
 
-    async with scripted_client(script) as client:
+    async with scripted_server(script) as server:
         with pytest.raises(AdbFileError, match="no room"):
-            await AdbSync(client, "A").push(bytes(20_000_000), "/a")
+            await AdbSync(AdbClient("127.0.0.1", server.port), "A").push(bytes(100_000_000), "/a")
+        await server.idle()
+    assert 0 < taken < 50_000_000
 
 
 async def test_a_file_service_that_falls_silent_is_an_unresponsive_phone() -> None:

@@ -88,7 +88,9 @@ async def test_a_second_answer_to_one_request_is_not_taken_for_the_next_requests
     async with vendor_tool(twice) as tool, VendorPool(tool.url, size=1) as pool:
         assert (await pool.request("one")).data == "one"
         await arrived.wait()
+        (doubted,) = tool.open
         assert (await pool.request("two")).data == "two"
+        await doubted.wait_closed()
         assert tool.opened == 2
 
 

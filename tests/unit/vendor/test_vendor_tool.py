@@ -10,9 +10,10 @@ from tests.support.vendor_tool import Behaviour, answer, vendor_tool
 from websockets.asyncio.server import ServerConnection
 
 from muster.domain.failure import FailureReason
+from muster.domain.limits import ARTIFACT_BYTES_MAX
 from muster.vendor.errors import VendorMalformed, VendorPictureMissing, VendorRefused
 from muster.vendor.pool import VendorPool
-from muster.vendor.screens import is_whole_picture
+from muster.vendor.screens import is_whole_picture, settled
 from muster.vendor.tool import VendorTool
 
 
@@ -187,6 +188,12 @@ async def test_a_refused_shot_removes_its_folder(tmp_path: Path) -> None:
         with pytest.raises(VendorRefused, match="设备不在线"):
             await VendorTool(pool).screen("A", tmp_path)
     assert left_in(tmp_path) == []
+
+
+def test_only_a_file_whose_size_stands_still_is_looked_into() -> None:
+    grown, new, empty, huge, still = (Path(name) for name in ("grown", "new", "empty", "huge", "still"))
+    before = {grown: 10, empty: 0, huge: ARTIFACT_BYTES_MAX + 1, still: 7}
+    assert settled(before, before | {grown: 11, new: 5}) == [still]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
