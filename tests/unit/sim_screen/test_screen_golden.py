@@ -92,8 +92,8 @@ def test_the_same_calls_give_the_same_bytes(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in STATES if name != "asleep"])
 def test_every_phone_s_picture_differs(name: str) -> None:
-    pictures = {screen_in(name, device_id=f"R3CW{number:07d}").png() for number in range(8)}
-    assert len(pictures) == 8
+    pictures = {screen_in(name, device_id=f"R3CW{number:07d}").png() for number in range(4)}
+    assert len(pictures) == 4
 
 
 @settings(deadline=None, max_examples=60)
