@@ -5,6 +5,7 @@ One of the few rooms of the agent that know adb and the vendor tool by name; the
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -178,24 +179,24 @@ class AttachedRack:
             self._vendor_watch.ok or self._vendor_watch.is_booting
         )
         if self._registry.rebuild(now):
-            self._log_counts()
             for changed in self._subscribers:
                 changed.set()
         is_vendor_known = self._tool is None or not self._vendor_watch.is_booting
         if self._saw_first_list and is_vendor_known and not self._registry.withheld(now):
             self._settled.set()
 
-    def _log_counts(self) -> None:
-        statuses = self.all()
-        counts = {state.value: sum(1 for status in statuses if status.state is state) for state in AttachState}
-        log.info("Phones", **{name: count for name, count in counts.items() if count})
-
     async def _tick(self) -> None:
-        """Ends the waits that end by time alone, and keeps the file of known phones."""
+        """Ends the waits that end by time alone, keeps the file of known phones, and logs how many there are."""
+        logged: dict[str, int] = {}
         while True:
             await self._clock.sleep(TICK_SEC)
             self._rebuild()
             await self._identity_file.save(self._registry.identities)
+            counts = Counter(status.state.value for status in self.all())
+            if counts != logged:
+                # Here and not at each change: a hub that is plugged in is one line, not twenty.
+                log.info("Phones", **counts)
+                logged = counts
 
     # ---- what is asked -----------------------------------------------------------------------------------------------
 
