@@ -33,8 +33,6 @@ WORKFLOW_DEFAULT: Final = "login_settings_screenshot_v1"
 VIDEO_DEFAULT: Final = "dQw4w9WgXcQ"
 DEVICES_MAX: Final = 1_000
 ONLINE_SEC_MAX: Final = 180.0
-# With a profile some phones never come: the rest is there when none has joined for this long.
-SETTLE_SEC: Final = 10.0
 _LOOK_SEC: Final = 0.1
 
 
@@ -46,7 +44,6 @@ class DemoPlan:
     port: int
     devices: int
     seed: int
-    profile: Path | None
     workflow: str
     video: str
     exit_when_done: bool
@@ -57,9 +54,6 @@ class DemoPlan:
 def demo(
     devices: Annotated[int, typer.Option("--devices", min=1, max=DEVICES_MAX, help="Virtual phones.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same rack.")] = 1,
-    profile: Annotated[
-        Path | None, typer.Option("--profile", exists=True, dir_okay=False, help="Characters of the phones.")
-    ] = None,
     workflow: Annotated[str, typer.Option("--workflow", help="Workflow to run.")] = WORKFLOW_DEFAULT,
     video: Annotated[str, typer.Option("--video", help="YouTube video id.")] = VIDEO_DEFAULT,
     exit_: Annotated[bool, typer.Option("--exit", help="End with the run's result as exit status.")] = False,
@@ -78,7 +72,7 @@ def demo(
     Example: muster demo --devices 20 --exit
     """
     settings = settings_with(MUSTER_DATA=data, MUSTER_PORT=port)
-    plan = DemoPlan(settings, _port(settings, port), devices, seed, profile, workflow, video, exit_, json)
+    plan = DemoPlan(settings, _port(settings, port), devices, seed, workflow, video, exit_, json)
     statuses: list[int] = []
 
     async def work() -> None:
@@ -126,9 +120,7 @@ async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> str:
         return file
 
     secret = own_secret(plan.settings)
-    rack_child = rack_plan(
-        devices=plan.devices, seed=plan.seed, profile=plan.profile, data=make_private(plan.settings.data / "rack")
-    )
+    rack_child = rack_plan(devices=plan.devices, seed=plan.seed, data=make_private(plan.settings.data / "rack"))
     backend_child = backend_plan(plan.settings, secret, port=plan.port)
     say(f"starting a virtual rack of {plan.devices} phones and the backend (logs: {folder})")
     rack = await family.start(rack_child, log_of(rack_child).write)
@@ -163,25 +155,19 @@ async def _show(plan: DemoPlan, url: str) -> int:
     return exit_status(detail.status)
 
 
-async def _wait_until_online(client: MusterClient, plan: DemoPlan) -> list[str] | None:
-    """The phones to run on: all that are Online, or None (= all known) when a profile keeps some of them away."""
-    began = changed = time.monotonic()
-    count = -1
+async def _wait_until_online(client: MusterClient, plan: DemoPlan) -> list[str]:
+    """The rack's phones, when all of them are Online; phones of an earlier demo in the same folder stay out."""
+    began = time.monotonic()
     with console(stderr=True).status("waiting for the phones") as status:
         while True:
             page = await all_devices(client, node_id=NODE_ID_DEFAULT, online_only=True)
-            now = time.monotonic()
-            if len(page.devices) != count:
-                count, changed = len(page.devices), now
-                status.update(f"{count} of {plan.devices} phones online")
-            if count >= plan.devices and plan.profile is None:
-                say(f"{count} of {plan.devices} phones online after {now - began:.1f} s")
-                return [device.device_id for device in page.devices]
-            if plan.profile is not None and count and now - changed > SETTLE_SEC:
+            count, waited = len(page.devices), time.monotonic() - began
+            if count >= plan.devices:
                 say(f"{count} of {plan.devices} phones online")
-                return None
-            if now - began > ONLINE_SEC_MAX:
+                return [device.device_id for device in page.devices]
+            if waited > ONLINE_SEC_MAX:
                 raise CommandFailed(f"only {count} of {plan.devices} phones came online within {ONLINE_SEC_MAX:g} s")
+            status.update(f"{count} of {plan.devices} phones online")
             await asyncio.sleep(_LOOK_SEC)
 
 

@@ -45,9 +45,6 @@ def sim(
     ctx: typer.Context,
     devices: Annotated[int, typer.Option("--devices", min=1, max=1_000, help="Number of phones.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same rack.")] = 1,
-    profile: Annotated[
-        Path | None, typer.Option("--profile", exists=True, dir_okay=False, help="Characters of the phones.")
-    ] = None,
     adb_server: Annotated[
         str, typer.Option("--adb-server", help="HOST:PORT; a private one is started if nothing answers. Port 0: free.")
     ] = ADB_SERVER_DEFAULT,
@@ -79,7 +76,6 @@ def sim(
         vendor_port=vendor_port,
         control_port=control_port,
         latency=latency.value,
-        profile=profile,
         data_dir=data,
     )
     try:
