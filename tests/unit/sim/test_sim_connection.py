@@ -37,6 +37,18 @@ async def test_the_banner_names_the_phone_and_only_what_it_can_do(host: Host) ->
     assert not {"abb", "abb_exec", "apex", "delayed_ack", "sendrecv_v2_brotli"} & set(FEATURES)
 
 
+async def test_a_server_that_reconnects_greets_without_a_checksum(host: Host) -> None:
+    host.send(Command.CNXN, VERSION_UNCHECKED, MAX_PAYLOAD_BYTES, b"host::features=shell_v2\0", checked=False)
+    await host.expect(Command.CNXN)
+
+
+async def test_a_host_of_the_old_version_gets_checksums_and_has_to_write_them(host: Host) -> None:
+    host.send(Command.CNXN, VERSION_CHECKED, 4096, b"host::\0")
+    await host.expect(Command.CNXN)
+    host.send(Command.OPEN, 1, 0, b"shell:echo x\0", checked=False)
+    assert await host.receive() is None
+
+
 async def test_a_host_with_a_known_key_comes_in_by_its_signature(phone: Phone, host: Host) -> None:
     phone.adbd.keys = KeyRing(asks=True, known=[key().public])
     host.connect()

@@ -140,7 +140,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._decoder = Decoder()
+        # Not before CNXN has settled on the old version: an adb server that reconnects by itself remembers the newer
+        # one from last time and greets without a checksum.
+        self._decoder = Decoder(checked=False)
         self._transport: asyncio.Transport | None = None
         self._streams: dict[int, Stream] = {}
         self._next_id = 1
