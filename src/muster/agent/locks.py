@@ -4,6 +4,7 @@ Keyed by the adb server's address and the `device_id`, and by the backend's URL 
 do not disturb each other.
 """
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -40,11 +41,13 @@ class FileLock:
         if not _lock(file):
             file.close()
             return False
-        file.seek(0)
-        file.truncate()
-        file.write(owner)
-        file.flush()
         self._file = file
+        # Only for the message to whoever is refused: a full disk must not keep the agent from its lock.
+        with contextlib.suppress(OSError):
+            file.seek(0)
+            file.truncate()
+            file.write(owner)
+            file.flush()
         return True
 
     def release(self) -> None:

@@ -203,11 +203,15 @@ class UploadError(Exception):
     """The store could not be reached or refused; the picture stays in the spool and is sent again later."""
 
 
+class SpoolError(Exception):
+    """This node's disk, or the room that pictures have on it, is full: the picture is not kept."""
+
+
 class Spool(Protocol):
     """Pictures on their way. One leaves the spool only when the store has confirmed it."""
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
-        """Writes and syncs the picture, and records it, before it returns."""
+        """Writes and syncs the picture, and records it, before it returns. Raises SpoolError."""
         ...
 
     async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:

@@ -12,7 +12,7 @@ from typing import Final
 from muster.agent.journal import JournalError, Leftover, SpoolLedger
 from muster.agent.link import BackendLink, LinkError, LinkRefused, is_final_refusal
 from muster.agent.narrate import Narrator
-from muster.agent.ports import SpooledArtifact, StoredArtifact, Task, UploadError
+from muster.agent.ports import SpooledArtifact, SpoolError, StoredArtifact, Task, UploadError
 from muster.agent.waiting import set_within
 from muster.contracts.api import UploadRequest
 from muster.domain.limits import OUTBOX_RETRY_LADDER_SEC, SPOOL_BYTES_MAX
@@ -46,12 +46,12 @@ class DiskSpool:
         self._bytes_max = bytes_max
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
-        """See `Spool`. Raises UploadError when the disk or the spool is full."""
+        """See `Spool`."""
         taken_at_ms = self._clock.now_ms()
         path = self._folder / f"{self._new_id()}.png"
         try:
             if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
-                raise UploadError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
+                raise SpoolError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
             sha256 = await asyncio.to_thread(_write_durably, path, png)
             artifact = SpooledArtifact(
                 task_id=task.task_id,
@@ -66,7 +66,7 @@ class DiskSpool:
             )
             await self._ledger.spool_add(artifact)
         except (OSError, JournalError) as error:
-            raise UploadError(f"the picture cannot be kept on this node's disk: {error}") from error
+            raise SpoolError(f"the picture cannot be kept on this node's disk: {error}") from error
         return artifact
 
     async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:

@@ -24,7 +24,7 @@ from tests.support.agent_parts import (
 
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
-from muster.agent.ports import Spool, SpooledArtifact, StoredArtifact, Task, TaskOutcome, UploadError
+from muster.agent.ports import Spool, SpooledArtifact, SpoolError, StoredArtifact, Task, TaskOutcome, UploadError
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
@@ -114,15 +114,15 @@ async def test_a_full_spool_takes_no_more(tmp_path: Path, journal: SqliteJournal
     task = await begun(journal)
     first = await spool.add(task, "shot", PNG)
     await spool.add(task, "shot", PNG)
-    with pytest.raises(UploadError, match="the spool holds"):
+    with pytest.raises(SpoolError, match="the spool holds"):
         await spool.add(task, "shot", PNG)
     await spool.upload(first)
     await spool.add(task, "shot", PNG)
 
 
-async def test_a_folder_that_cannot_be_written_is_an_upload_error(tmp_path: Path, journal: SqliteJournal) -> None:
+async def test_a_folder_that_cannot_be_written_takes_no_picture(tmp_path: Path, journal: SqliteJournal) -> None:
     spool = spool_of(tmp_path / "nowhere", journal, MemoryBackend())
-    with pytest.raises(UploadError, match="this node's disk"):
+    with pytest.raises(SpoolError, match="this node's disk"):
         await spool.add(await begun(journal), "shot", PNG)
 
 

@@ -22,7 +22,7 @@ from tests.support.phones import (
 from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
 from muster.agent.executor.task import TaskExecutor
-from muster.agent.ports import PhoneError, TaskOutcome, UploadError
+from muster.agent.ports import PhoneError, SpoolError, TaskOutcome, UploadError
 from muster.agent.preflight.device import PROBE
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -447,3 +447,15 @@ def test_a_bug_in_a_part_is_raised_and_not_dressed_up_as_a_failure() -> None:
 def test_a_screenshot_that_the_vendor_tool_refuses_is_a_screenshot_error(raised: Callable[[], PhoneError]) -> None:
     bench = Bench(MemoryPhone(pictures=[raised()]))
     assert bench.run(SHOT).failure_reason is FailureReason.SCREENSHOT_ERROR
+
+
+def test_a_picture_that_this_node_has_no_room_for_fails_its_step_and_says_so() -> None:
+    class Full(MemorySpool):
+        async def add(self, *_args: Any) -> Any:
+            raise SpoolError("no space left on device")
+
+    bench = Bench()
+    bench.spool = Full()
+    outcome = bench.run(SHOT)
+    assert outcome.failure_reason is FailureReason.SCREENSHOT_ERROR
+    assert "no space left" in (outcome.error_message or "")

@@ -4,6 +4,7 @@ import asyncio
 
 from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.pictures import PictureError, whole_png
+from muster.agent.ports import SpoolError
 from muster.domain.failure import FailureReason
 from muster.recipe.model import ScreenshotStep
 
@@ -15,13 +16,16 @@ class Screenshots:
         self._decoding = asyncio.Semaphore(decoders)
 
     async def __call__(self, step: ScreenshotStep, context: TaskContext) -> StepResult:
-        """Fails as `screenshot_error` when what came is no whole picture."""
+        """Fails as `screenshot_error` when what came is no whole picture, and when this node has no room for it."""
         data = await context.phone().screenshot()
         try:
             async with self._decoding:
                 png = await asyncio.to_thread(whole_png, data)
         except PictureError as error:
             return StepResult(FailureReason.SCREENSHOT_ERROR, f"no whole picture came: {error}")
-        artifact = await context.spool.add(context.task, step.id, png)
+        try:
+            artifact = await context.spool.add(context.task, step.id, png)
+        except SpoolError as error:
+            return StepResult(FailureReason.SCREENSHOT_ERROR, str(error))
         context.pictures[step.id] = artifact
         return StepResult(snippet=f"{artifact.size} bytes, sha256 {artifact.sha256}")
