@@ -3,8 +3,10 @@
 import asyncio
 import json
 import random
+import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -215,3 +217,32 @@ async def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition never held"
         await asyncio.sleep(0.002)
+
+
+class RigThread:
+    """One backend for many examples of a property: `with` it, then `run` coroutines on its loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ready: Future[tuple[Rig, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._live()), daemon=True)
+
+    async def _live(self) -> None:
+        stop = asyncio.Event()
+        async with open_rig(self._folder) as rig:
+            self._ready.set_result((rig, asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+    def __enter__(self) -> "RigThread":
+        self._thread.start()
+        self.rig, self._loop, self._stop = self._ready.result(WAIT_SEC)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(WAIT_SEC)
+        assert not self._thread.is_alive(), "the backend did not stop"
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, run where the backend lives."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_SEC)

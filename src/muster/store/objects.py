@@ -10,7 +10,6 @@ from obstore.store import LocalStore, ObjectStore
 
 from muster.domain.artifact_key import BUCKET
 
-
 if TYPE_CHECKING:
     from obstore import GetResult  # exists in its type stubs only
 
