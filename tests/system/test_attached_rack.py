@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from muster.adb.binary import find_adb
 from muster.agent.executor.pictures import whole_png
 from muster.agent.executor.task import TaskExecutor
-from muster.agent.ports import DeviceStatus, PhoneError, RunPlan, Task
+from muster.agent.ports import PhoneError, RunPlan, Task
 from muster.agent.rack import AttachedRack
 from muster.agent.rack import RackSettings as AgentRackSettings
 from muster.domain.device import AttachState

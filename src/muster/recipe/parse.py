@@ -1,6 +1,7 @@
 """Document → recipe, with every error at once, each at its place in the document (`steps[3].timeoutMs`)."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -188,7 +189,7 @@ def _choice_message(kind: str, value: object, context: Mapping[str, Any]) -> str
     if kind == "string_pattern_mismatch":
         return f"{_text(value)} is not allowed here; {_ALPHABETS.get(context['pattern'], context['pattern'])}"
     if kind in ("literal_error", "enum"):
-        return f"{_text(value)} is not one of {str(context['expected']).replace(' or ', ', ').replace(chr(39), '')}"
+        return f"{_text(value)} is not one of {_choices(str(context['expected']))}"
     if kind == "value_error":
         return str(context["error"])
     return _FIXED.get(kind)
@@ -218,6 +219,11 @@ _ALPHABETS: Final = {
     ids.PARAM_KEY_PATTERN: "letters, digits and `_` are, at most 64, the first no digit",
     r"^[A-Za-z][A-Za-z0-9 _-]{0,63}$": "letters, digits, spaces, `_` and `-` are, at most 64, the first a letter",
 }
+
+
+def _choices(expected: str) -> str:
+    """Pydantic's list of choices as plain words: `'a', 'b' or 'c'`, `<OnFailure.STOP: stop> or …`."""
+    return re.sub(r"<[^:>]+: ([^>]+)>", r"\1", expected).replace(" or ", ", ").replace("'", "")
 
 
 def _unit(kind: str, value: object) -> str:
