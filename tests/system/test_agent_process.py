@@ -30,6 +30,7 @@ class Site:
     folder: Path
     client: MusterClient
     options: list[str]
+    backend: Process
 
     @asynccontextmanager
     async def agent(self) -> AsyncIterator[Process]:
@@ -63,7 +64,7 @@ async def site(folder: Path) -> AsyncIterator[Site]:
         options = ["--backend", url, "--node-id", "PC-01", "--data", str(folder / "node")]
         async with MusterClient(url, secret=SECRET) as client:
             await client.put_workflow("slow", SLOW)
-            yield Site(folder, client, [*options, "--adb-server", adb, "--vendor-url", "none"])
+            yield Site(folder, client, [*options, "--adb-server", adb, "--vendor-url", "none"], backend)
 
 
 async def test_a_killed_agent_loses_nothing_and_its_running_task_ends_as_node_restarted(tmp_path: Path) -> None:
@@ -89,6 +90,21 @@ async def test_a_stopped_agent_lets_its_running_task_end_and_the_next_takes_up_t
         drained = await rig.client.run(run.run_id)
         assert (drained.counts.succeeded, drained.counts.queued) == (1, 2)
         async with rig.agent():
+            detail = await rig.ended(run.run_id)
+    assert [task.status for task in detail.tasks] == ["succeeded"] * 3
+
+
+async def test_what_happens_while_the_backend_is_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+    async with site(tmp_path) as rig, rig.agent() as agent:
+        run = await rig.client.create_run(CreateRun(workflow_id="slow"))
+        await rig.run_until(run.run_id, lambda run: run.counts.running == 1)
+        rig.backend.process.kill()
+        await rig.backend.ended()
+        await agent.wait_for_line("Task finished")
+        await agent.wait_for_line("Events could not be sent")
+        port = rig.client.base_url.rpartition(":")[2]
+        async with muster("backend", "--port", port, "--data", str(tmp_path / "backend"), cwd=tmp_path) as back:
+            await back.wait_for_line("muster backend ready")
             detail = await rig.ended(run.run_id)
     assert [task.status for task in detail.tasks] == ["succeeded"] * 3
 
