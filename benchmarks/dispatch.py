@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from muster.cli.family import ChildPlan, Family
-from muster.cli.parts import agent_plan, backend_plan, own_secret, rack_plan, vendor_url_of
+from muster.cli.parts import agent_plan, backend_plan, own_secret, place_of, rack_plan
 from muster.client.follow import follow_run
 from muster.client.http import MusterClient
 from muster.client.wire import Wire
@@ -72,11 +72,11 @@ async def _measure(folder: Path) -> list[Dispatch]:
             node_id=NODE_ID,
             backend_url=address["url"],
             adb_server=places["adb"],
-            vendor_url=vendor_url_of(places),
+            vendor_url=place_of("vendor", places),
         )
         agent = await family.start(plan, _ignore)
         await agent.ready()
-        control = Wire(places["places"].rpartition("control ")[2], None, None)
+        control = Wire(place_of("control", places) or "", None, None)
         try:
             async with MusterClient(address["url"]) as client:
                 await client.put_workflow("dispatch", RECIPE)

@@ -14,7 +14,7 @@ from muster.cli.device import all_devices
 from muster.cli.failing import COULD_NOT, CommandFailed
 from muster.cli.family import ChildPlan, Family, LogFile
 from muster.cli.output import as_document, clean, console, say, tell, tell_json
-from muster.cli.parts import agent_plan, backend_plan, held_folder, is_free, own_secret, rack_plan, vendor_url_of
+from muster.cli.parts import agent_plan, backend_plan, held_folder, is_free, own_secret, place_of, rack_plan
 from muster.cli.run import start_run, tell_tasks
 from muster.cli.service import StopOnEofOption, run_service
 from muster.cli.up import NODE_ID_DEFAULT
@@ -132,11 +132,13 @@ async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> str:
         node_id=NODE_ID_DEFAULT,
         backend_url=address["url"],
         adb_server=places["adb"],
-        vendor_url=vendor_url_of(places),
+        vendor_url=place_of("vendor", places),
     )
     agent = await family.start(agent_child, log_of(agent_child).write)
     await agent.ready()
     say(f"console: {address['url']}")
+    if not plan.exit_when_done:
+        say(f"its phones: muster sim list --control {place_of('control', places)}")
     return address["url"]
 
 

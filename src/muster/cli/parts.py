@@ -19,7 +19,6 @@ SECRET_FILE = "secret"  # noqa: S105 - a name
 _BACKEND_READY = re.compile(r"^muster backend ready on (?P<url>http://\S+)$")
 _AGENT_READY = re.compile(r"^muster agent \S+ ready$")
 _RACK_READY = re.compile(r"^muster sim ready: \d+ devices, adb server (?P<adb>[^\s,]+)(?P<places>.*)$")
-_VENDOR = re.compile(r", vendor (?P<vendor>[^\s,]+)")
 
 
 def backend_plan(settings: Settings, secret: str, *, port: int) -> ChildPlan:
@@ -45,10 +44,10 @@ def rack_plan(*, devices: int, seed: int, data: Path) -> ChildPlan:
     return ChildPlan("sim", arguments, _RACK_READY)
 
 
-def vendor_url_of(ready: re.Match[str]) -> str | None:
-    """Where the rack's vendor tool listens, from its ready line."""
-    found = _VENDOR.search(ready["places"])
-    return found["vendor"] if found else None
+def place_of(service: str, ready: re.Match[str]) -> str | None:
+    """Where the rack's `vendor` or `control` listens, from its ready line."""
+    found = re.search(rf", {service} ([^\s,]+)", ready["places"])
+    return found[1] if found else None
 
 
 def own_secret(settings: Settings) -> str:
