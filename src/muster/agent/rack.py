@@ -73,6 +73,7 @@ class AttachedRack:
         self._subscribers: list[asyncio.Event] = []
         self._saw_first_list = False
         self._settled = asyncio.Event()
+        self._vendor_problems: tuple[str, ...] = ()
 
     async def __aenter__(self) -> "AttachedRack":
         self._registry.identities = await asyncio.to_thread(self._identity_file.load)
@@ -188,6 +189,7 @@ class AttachedRack:
     async def _tick(self) -> None:
         """Ends the waits that end by time alone, keeps the file of known phones, and logs how many there are."""
         logged: dict[str, int] = {}
+        strangers: tuple[str, ...] = ()
         while True:
             await self._clock.sleep(TICK_SEC)
             self._rebuild()
@@ -197,6 +199,9 @@ class AttachedRack:
                 # Here and not at each change: a hub that is plugged in is one line, not twenty.
                 log.info("Phones", **counts)
                 logged = counts
+            if self.strangers != strangers:
+                strangers = self.strangers
+                log.warning("Phones without an id get no task", handles=", ".join(strangers) or "none")
 
     # ---- what is asked -----------------------------------------------------------------------------------------------
 
@@ -253,8 +258,11 @@ class AttachedRack:
             listed = await self._tool.list(timeout_sec=VENDOR_LIST_TIMEOUT_SEC)
         except VendorError as error:
             raise VendorSilent(str(error)) from error
-        for problem in listed.problems:
-            log.warning("The vendor tool lists a phone that cannot be used", problem=problem)
+        if listed.problems != self._vendor_problems:
+            self._vendor_problems = listed.problems
+            log.warning(
+                "The vendor tool lists phones that cannot be used", problems="; ".join(listed.problems) or "none"
+            )
         return [
             VendorEntry(
                 handle=device.serial,
