@@ -174,7 +174,9 @@ async def test_an_event_refused_for_good_is_buried_and_holds_up_nothing(journal:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-async def test_an_event_that_the_backend_wants_later_is_sent_again(journal: SqliteJournal, status: int) -> None:
+async def test_an_event_that_the_backend_wants_later_is_sent_again_after_a_wait(
+    journal: SqliteJournal, status: int
+) -> None:
     refusals = 3
 
     def judge(event: dict[str, Any]) -> EventVerdict | None:
@@ -185,10 +187,12 @@ async def test_an_event_that_the_backend_wants_later_is_sent_again(journal: Sqli
         return None
 
     backend = MemoryBackend(judge=judge)
-    async with sending(journal, backend) as sender:
+    clock = HastyClock()
+    async with sending(journal, backend, clock) as sender:
         await run_of(journal, "A")
         assert await sender.flush(20)
     assert len(backend.applied) == 6
+    assert len([seconds for seconds in clock.slept if seconds > 0.5]) == 3
     assert await journal.dead_letters(10) == []
 
 
