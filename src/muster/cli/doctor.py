@@ -2,9 +2,11 @@
 
 import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -14,6 +16,7 @@ import typer
 from muster.adb.binary import AdbBinaryMissing, find_adb
 from muster.adb.client import AdbClient
 from muster.adb.errors import AdbError, AdbServerGone
+from muster.agent.journal_tables import dead_letters
 from muster.cli.asking import JsonOption, UrlOption, settings_with
 from muster.cli.failing import DONE
 from muster.cli.output import clean, console, tell_json
@@ -28,6 +31,7 @@ app = typer.Typer(add_completion=False)
 DISK_BAD_BYTES: Final = 200 * 1024 * 1024
 DISK_LOW_BYTES: Final = 2 * 1024 * 1024 * 1024
 CHECK_SEC_MAX: Final = 15.0
+DEAD_LETTERS_SHOWN: Final = 1
 EXIT_UNWELL: Final = 1
 
 Verdict = Literal["ok", "warning", "bad"]
@@ -72,6 +76,7 @@ async def _examine(settings: Settings, *, node: bool, backend: bool) -> list[Fin
     checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = []
     if node:
         checks += [("adb program", _adb_program), ("adb server", _adb_server), ("vendor tool", _vendor_tool)]
+        checks += [("outbox", _outbox)]
     checks += [("backend", _backend), ("node", _node)] if backend or settings.node_id else [("backend", _backend)]
     checks += [("disk", _disk)]
     return list(await asyncio.gather(*(_one(name, check, settings) for name, check in checks)))
@@ -123,6 +128,27 @@ async def _vendor_tool(settings: Settings) -> Finding:
         advice = "start the vendor tool, or turn it off with --vendor-url none (adb alone then)"
         return Finding("vendor tool", "warning", str(error), advice)
     return Finding("vendor tool", "ok", f"{len(listed.devices)} phones at {settings.vendor_url}")
+
+
+async def _outbox(settings: Settings) -> Finding:
+    return await asyncio.to_thread(look_at_outbox, settings.data / "agent" / "journal.sqlite3")
+
+
+def look_at_outbox(path: Path) -> Finding:
+    """What the backend refused for good is kept, and told here alone (spec/03)."""
+    if not path.exists():
+        return Finding("outbox", "ok", "no agent has worked here yet")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)) as journal:
+            (waiting,) = journal.execute("SELECT COUNT(*) FROM outbox").fetchone()
+            refused = dead_letters(journal, DEAD_LETTERS_SHOWN)
+    except sqlite3.Error as error:
+        return Finding("outbox", "warning", f"{path} cannot be read: {error}", "see who else holds it")
+    if refused:
+        last = refused[0]
+        detail = f"events were refused for good, the last with {last.status}: {last.message}"
+        return Finding("outbox", "warning", detail, "compare the versions of agent and backend; report it")
+    return Finding("outbox", "ok", f"{waiting} events on their way, none refused")
 
 
 async def _backend(settings: Settings) -> Finding:

@@ -109,7 +109,8 @@ def _picture(progress: RunProgress) -> "RenderableType":
         Text(progress.run.status, style=STATUS_STYLES.get(progress.run.status, "")),
     )
     bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(total=max(counts.total, 1), completed=counts.finished, width=40), _counter(counts))
+    done = ProgressBar(max(counts.total, 1), counts.finished, 40, complete_style="green", finished_style="green")
+    bar.add_row(done, f"{counts.finished}/{counts.total}")
     tally = Text("  ").join(
         Text(f"{getattr(counts, state)} {state}", style=STATUS_STYLES.get(state, ""))
         for state in _COUNTED
@@ -118,7 +119,3 @@ def _picture(progress: RunProgress) -> "RenderableType":
     lines = [Text(failure_text(task), style="red", no_wrap=True, overflow="ellipsis") for task in progress.failures()]
     trouble = [Text(f"waiting for the backend: {clean(progress.trouble)}", style="yellow")] if progress.trouble else []
     return Group(head, bar, tally, *lines[:FAILURES_SHOWN], *trouble)
-
-
-def _counter(counts: TaskCounts) -> str:
-    return f"{counts.finished}/{counts.total}"
