@@ -290,7 +290,6 @@ def test_a_503_from_a_proxy_does_not_end_the_stream_for_good(
             route.fulfill(status=status, body="busy")
 
     page.route("**/events**", refuse)
-    backend.server.call(backend.live.close())
     backend.stop()
     backend.start()
     expect(page.locator("#stale")).to_be_visible()

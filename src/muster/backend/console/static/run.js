@@ -127,7 +127,7 @@ wall.element.addEventListener("pointerdown", (event) => {
 });
 wall.element.addEventListener("pointerover", (event) => {
   const element = event.target.closest(".tile");
-  if (element && wall.compact) element.title = element.textContent.replace(/\s+/g, " ").trim();
+  if (element && wall.compact) element.title = element.ariaLabel;
 });
 
 // ---- what the server tells ----
@@ -177,7 +177,9 @@ function apply(body) {
   if (chosen) pane.show(chosen.device, chosen.task);
 }
 
+/** What moves with time alone stands still while there is no news: it would look alive. */
 function tick() {
+  if (document.documentElement.classList.contains("stale")) return;
   wall.countDown(serverNow());
   pane.tick(serverNow());
   if (run.started_at) setText(byId("elapsed"), duration((run.ended_at ?? serverNow()) - run.started_at));

@@ -36,6 +36,7 @@ function replace(list) {
 }
 
 function showDurations() {
+  if (document.documentElement.classList.contains("stale")) return;
   for (const element of document.querySelectorAll("[data-since]")) {
     setText(element, duration(Date.now() - Number(element.dataset.since)));
   }

@@ -55,7 +55,7 @@ export function follow(url, staleMs, on) {
   function later() {
     close();
     failures += 1;
-    retry = setTimeout(open, Math.min(500 * 2 ** failures, 5000) * (0.5 + Math.random()));
+    retry = setTimeout(open, Math.min(250 * 2 ** failures, 5000) * (0.5 + Math.random()));
   }
 
   function tick() {

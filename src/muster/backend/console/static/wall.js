@@ -101,11 +101,20 @@ export class Wall {
 
   #write(tile, now) {
     const { task } = tile;
-    setText(tile.badge, badgeText(task, now));
-    setText(tile.step, stepText(task));
+    this.#writeBadge(tile, now);
+    if (!this.compact) setText(tile.step, stepText(task));
     const attempt = tile.element.querySelector("sup");
     if (task.attempt > 1) setText(attempt ?? tile.element.appendChild(document.createElement("sup")), String(task.attempt));
     if (task.status === "waiting") this.waiting.add(tile);
+  }
+
+  /** A compact tile shows no text: its name is an attribute, which costs no layout. */
+  #writeBadge(tile, now) {
+    const { element, badge, device, task } = tile;
+    if (!this.compact) return setText(badge, badgeText(task, now));
+    const name = `${device} ${badgeText(task, now)} ${stepText(task)}`.trim();
+    if (element.ariaLabel !== name) element.ariaLabel = name;
+    return undefined;
   }
 
   #show(tile, on) {
@@ -128,6 +137,6 @@ export class Wall {
   }
 
   countDown(now) {
-    for (const tile of this.waiting) if (tile.task) setText(tile.badge, badgeText(tile.task, now));
+    for (const tile of this.waiting) if (tile.task) this.#writeBadge(tile, now);
   }
 }
