@@ -44,14 +44,14 @@ def _prime(rng: random.Random, bits: int) -> int:
             return number
 
 
-_SMALL = [3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97]
+_SMALL = [n for n in range(3, 4000, 2) if all(n % d for d in range(3, int(n**0.5) + 1, 2))]
 
 
 def _probably_prime(number: int, rng: random.Random) -> bool:
     odd, twos = number - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    for _ in range(12):
+    for _ in range(4):
         value = pow(rng.randrange(2, number - 1), odd, number)
         if value in (1, number - 1):
             continue

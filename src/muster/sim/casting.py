@@ -48,6 +48,8 @@ class CastPhone:
     @property
     def status(self) -> str:
         """`online` or `offline`."""
+        if self._phone.link is Link.ACCESSIBILITY:
+            return "online"
         return "online" if state_of(self._phone) in _SEEN_ONLINE else "offline"
 
     @property
@@ -62,7 +64,7 @@ class CastPhone:
 
     async def png(self) -> bytes:
         """The screen."""
-        await self._phone.gate()
+        await self._phone.meet_hazard("screencap")
         return await self._phone.display.picture()
 
     async def shell(self, command: str) -> tuple[int, bytes, bytes]:
@@ -73,22 +75,22 @@ class CastPhone:
 
     async def tap(self, x: float, y: float) -> None:
         """A finger at a point (px)."""
-        await self._phone.gate()
+        await self._phone.meet_hazard("input", ["tap"])
         await self._phone.display.act(lambda screen: screen.tap(x, y))
 
     async def swipe(self, x1: float, y1: float, x2: float, y2: float) -> None:
         """A finger from one point to another (px)."""
-        await self._phone.gate()
+        await self._phone.meet_hazard("input", ["swipe"])
         await self._phone.display.act(lambda screen: screen.swipe(x1, y1, x2, y2))
 
     async def key(self, code: int) -> None:
         """A key."""
-        await self._phone.gate()
+        await self._phone.meet_hazard("input", ["key"])
         await self._phone.display.act(lambda screen: screen.key(code))
 
     async def text(self, value: str) -> None:
         """Text into the focused field."""
-        await self._phone.gate()
+        await self._phone.meet_hazard("input", ["text"])
         await self._phone.display.act(lambda screen: screen.text(value))
 
     async def push(self, path: str, data: bytes) -> bool:

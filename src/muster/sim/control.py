@@ -16,7 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from muster.sim.characters import Accident, SignIn
+from muster.sim.conduct import set_accident
+from muster.sim.display import Screen
 from muster.sim.phone import Phone
+from muster.sim.screen import DialogKind
 from muster.sim.states import PhoneState, authorize, set_state, state_of
 
 if TYPE_CHECKING:
@@ -37,6 +41,11 @@ class PhoneChange(BaseModel):
     temperature: float | None = Field(default=None, ge=-40, le=120, description="degrees")
     powered: bool | None = None
     properties: dict[str, str] = Field(default_factory=dict, max_length=100)
+    free_bytes: int | None = Field(default=None, ge=0, le=4 * 1024**3)
+    asleep: bool | None = None
+    dialog: DialogKind | None = None
+    sign_in: SignIn | None = None
+    accident: Accident | None = None
 
 
 class ControlServer:
@@ -135,15 +144,14 @@ class _Api:
     async def change(self, request: Request) -> Response:
         phone = self._phone(request)
         change = await _read_change(request)
-        if change.battery is not None:
-            phone.true_battery.level = change.battery
-        if change.temperature is not None:
-            phone.true_battery.temperature_tenths = round(change.temperature * 10)
-        if change.powered is not None:
-            phone.true_battery.usb_powered = change.powered
-        phone.reset_battery()
+        phone.set_battery(level=change.battery, temperature=change.temperature, powered=change.powered)
         for name, value in change.properties.items():
             phone.properties.put(name, value)
+        if change.free_bytes is not None:
+            phone.files.leave_free(change.free_bytes)
+        if change.accident is not None:
+            set_accident(phone, change.accident)
+        await phone.display.act(lambda screen: _change_screen(screen, change))
         if change.state is not None:
             await set_state(phone, change.state, self._rack)
         return JSONResponse(self._describe(phone))
@@ -184,9 +192,21 @@ class _Api:
             "height": height,
             "battery": phone.battery.level,
             "temperature": phone.battery.temperature_tenths / 10,
+            "link": phone.link.value,
+            "character": self._rack.characters[phone.device_id].character,
+            "free_bytes": phone.files.free_bytes,
             "focus": phone.display.screen.current_focus(),
             "commands": {"started": gauge.started_count, "running": gauge.running, "most_at_once": gauge.most_at_once},
         }
+
+
+def _change_screen(screen: Screen, change: PhoneChange) -> None:
+    if change.sign_in is not None:
+        screen.set_sign_in(change.sign_in.policy)
+    if change.dialog is not None:
+        screen.show_dialog(change.dialog)
+    if change.asleep is not None:
+        (screen.sleep if change.asleep else screen.wake)()
 
 
 def _require_json(request: Request) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import Executor
 from typing import Protocol
 
 from muster.sim.models import Model
+from muster.sim.screen import SignInPolicy
 
 
 class Screen(Protocol):
@@ -59,6 +60,18 @@ class Screen(Protocol):
 
     def key(self, code: int) -> None:
         """A key, by Android's number."""
+        ...
+
+    def set_sign_in(self, policy: SignInPolicy) -> None:
+        """How the example app's server answers from now on."""
+        ...
+
+    def show_dialog(self, kind: str) -> None:
+        """A dialog above everything."""
+        ...
+
+    def crash(self, package: str) -> None:
+        """An app dies, and the system says so."""
         ...
 
     def wake(self) -> None:
@@ -150,8 +163,3 @@ class Display:
         """The accessibility dump of the same moment's screen."""
         async with self._free:
             return self.screen.dump()
-
-    def replace(self, screen: Screen) -> None:
-        """A fresh screen after a boot; overrides survive it, as on a phone."""
-        self._screen = screen
-        screen.resize(*self.size, self.density)

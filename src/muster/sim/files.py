@@ -114,6 +114,10 @@ class FileTree:
         """What can still be written."""
         return max(0, self.capacity_bytes - self.used_bytes)
 
+    def leave_free(self, free_bytes: int) -> None:
+        """From now on there is room for so many bytes more; files and all are as they were."""
+        self.reserved_bytes = max(0, self.capacity_bytes - self._used_bytes - free_bytes)
+
     def find(self, path: str) -> Node | None:
         """The node at a normalised path, or None."""
         node = self.root

@@ -4,11 +4,11 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from muster.runtime.clock import Clock
 from muster.sim.adbd.auth import KeyRing
@@ -33,6 +33,7 @@ LOG_LINES_MAX: Final = 200
 CLOCK_OFFSET_SEC_MAX: Final = 90
 """Phones without a SIM keep time badly; each is off by up to this much, and nothing may rely on the host's clock."""
 BOOTED_AGO_SEC_MAX: Final = 20 * 86_400
+_KEY_HOME: Final = 3
 _FRAMEWORK: Final = {
     "am": "activity",
     "cmd": "",
@@ -59,6 +60,14 @@ class Link(StrEnum):
     """Through the vendor's own app, without adb."""
 
 
+class Hazard(Protocol):
+    """What may befall a phone in the middle of a command."""
+
+    async def meet(self, line: str) -> None:
+        """A program starts, given as its whole line. May change the phone; a wait without end is ended by a hang-up."""
+        ...
+
+
 class Phone:
     """Made of parts that can be looked at and set: `properties`, `settings`, `files`, `battery`, `display`."""
 
@@ -72,14 +81,16 @@ class Phone:
         painter: Executor | None = None,
         keys: KeyRing | None = None,
         gauge: Gauge | None = None,
+        speed: float = 1.0,
     ) -> None:
         self.identity = identity
         self.clock = clock
         self.pace = pace
+        self.speed = speed
+        self.hazard: Hazard | None = None
         self.rng = random.Random(identity.seed)
         self.clock_offset_sec = self.rng.randint(-CLOCK_OFFSET_SEC_MAX, CLOCK_OFFSET_SEC_MAX)
         self._booted_at = clock.monotonic() - self.rng.randint(60, BOOTED_AGO_SEC_MAX)
-        self._make_screen = make_screen
         screen = make_screen(identity)
         self.properties = fresh_properties(identity)
         self.settings = SettingsStore(f"{self.rng.getrandbits(64):016x}")
@@ -87,7 +98,7 @@ class Phone:
         self.files = fresh_tree(self.now_sec())
         self.battery = Battery(level=self.rng.randint(55, 100), temperature_tenths=self.rng.randint(240, 340))
         self.display = Display(screen, identity.model, monotonic=clock.monotonic, painter=painter)
-        self.true_battery = replace(self.battery)
+        self._true_battery = replace(self.battery)
         self._logs: deque[tuple[int, str, str]] = deque(maxlen=LOG_LINES_MAX)
         self.log = CommandLog(gauge)
         self.environment = _environment(identity)
@@ -160,6 +171,14 @@ class Phone:
         delay = self.pace.delay_sec(call.name, self.rng)
         if delay > 0:
             await call.wait(delay)
+        if self.hazard is not None:
+            await call.streams.drain()
+        await self.meet_hazard(call.name, call.args)
+
+    async def meet_hazard(self, program: str, args: Sequence[str] = ()) -> None:
+        """Whatever this phone's character has in store for a program; waits while the phone hangs."""
+        if self.hazard is not None:
+            await self.hazard.meet(" ".join((program, *args)))
         await self.gate()
 
     def missing_service(self, program: str) -> str | None:
@@ -184,9 +203,19 @@ class Phone:
         if (namespace, key) == ("system", "system_locales"):
             self.properties.put("persist.sys.locale", value.split(",", maxsplit=1)[0])
 
+    def set_battery(self, *, level: int | None, temperature: float | None, powered: bool | None) -> None:
+        """The battery's true values (percent, degrees); None leaves one as it is. What a script had set is gone."""
+        if level is not None:
+            self._true_battery.level = level
+        if temperature is not None:
+            self._true_battery.temperature_tenths = round(temperature * 10)
+        if powered is not None:
+            self._true_battery.usb_powered = powered
+        self.reset_battery()
+
     def reset_battery(self) -> None:
         """`dumpsys battery reset`: the true values again."""
-        self.battery = replace(self.true_battery)
+        self.battery = replace(self._true_battery)
 
     def keyguard_shown(self) -> bool:
         """Whether the lock screen is in front."""
@@ -261,12 +290,21 @@ class Phone:
     def finish_boot(self) -> None:
         """The system server is up: the launcher shows, `sys.boot_completed` is 1."""
         self._booted_at = self.clock.monotonic()
-        self.display.replace(self._make_screen(self.identity))
+        self._show_desktop()
         self.reset_battery()
         for name in ("sys.boot_completed", "dev.bootcomplete"):
             self.properties.put(name, "1")
         self.properties.put("init.svc.bootanim", "stopped")
         self.booted = True
+
+    def _show_desktop(self) -> None:
+        """After a boot: no app runs, the launcher shows. What apps have stored is still there."""
+        screen = self.display.screen
+        for package in list(screen.packages()):
+            screen.force_stop(package)
+        screen.wake()
+        screen.unlock()
+        screen.key(_KEY_HOME)
 
     async def close(self) -> None:
         """Ends everything that runs on it."""

@@ -11,15 +11,18 @@ from typing import Final
 
 from muster.adb.server import AdbServer, ensure_server
 from muster.runtime.clock import Clock, SystemClock
+from muster.runtime.supervision import Background
 from muster.sim.adbd.auth import KeyRing, PublicKey
 from muster.sim.adbd.daemon import LOOPBACK
 from muster.sim.attach import Attacher
 from muster.sim.casting import CastRack
 from muster.sim.commandlog import Gauge
+from muster.sim.conduct import begins_attached, live, prepare
 from muster.sim.control import ControlServer
-from muster.sim.latency import MEASURED, NoPace, Pace, SpreadPace
+from muster.sim.latency import NoPace, Pace, SpreadPace
 from muster.sim.models import Identity, draw_identities
 from muster.sim.phone import Phone
+from muster.sim.profile import Profile, assign, load_profile
 from muster.sim.screen import Screen, ScreenSpec
 from muster.sim.settings import RackSettings
 from muster.sim.states import PhoneState, state_of
@@ -44,7 +47,11 @@ class Rack:
         self._stack = AsyncExitStack()
         self._painter = ThreadPoolExecutor(PAINTERS, thread_name_prefix="muster-sim-painter")
         self._trusted: list[PublicKey] = []
-        self._phones = {identity.device_id: self._make_phone(identity) for identity in self._draw()}
+        self.profile = load_profile(settings.profile) if settings.profile is not None else Profile()
+        self.seed = settings.seed if self.profile.seed is None else self.profile.seed
+        identities = draw_identities(settings.devices, self.seed)
+        self.characters = assign(self.profile, identities, self.seed)
+        self._phones = {identity.device_id: self._make_phone(identity) for identity in identities}
         self._server: AdbServer | None = None
         self._attacher: Attacher | None = None
         self._control: ControlServer | None = None
@@ -73,9 +80,14 @@ class Rack:
         self._stack.push_async_callback(self._stop_server)
         self._stack.push_async_callback(self._close_phones)
         for phone in self._phones.values():
-            await phone.adbd.start()
+            if begins_attached(self.characters[phone.device_id]):
+                await phone.adbd.start()
         self._attacher = Attacher(self._server.client(), self._wanted, self._revive_server)
-        self._own(asyncio.create_task(self._attacher.run(), name="rack attacher"))
+        background = await self._stack.enter_async_context(Background())
+        _ = background.start("rack attacher", self._attacher.run())
+        for phone in self._phones.values():
+            life = live(phone, self.characters[phone.device_id], self)
+            _ = background.start(f"life of {phone.device_id}", life)
         if self.settings.vendor_port is not None:
             await self._start_vendor(self.settings.vendor_port)
         if self.settings.control_port is not None:
@@ -88,16 +100,9 @@ class Rack:
         data_dir = self.settings.data_dir or Path(self._stack.enter_context(TemporaryDirectory(prefix="muster-sim-")))
         rack = CastRack(self._phones.values(), data_dir / "vendor")
         pace = INSTANT if self.settings.latency == "none" else None
-        self._vendor = VendorServer(rack, port=port, clock=self.clock, pace=pace)
+        self._vendor = VendorServer(rack, port=port, clock=self.clock, pace=pace, quirks=self.profile.quirks(self.seed))
         await self._vendor.start()
         self._stack.push_async_callback(self._vendor.stop)
-
-    def _own(self, task: asyncio.Task[None]) -> None:
-        async def end() -> None:
-            task.cancel()
-            await asyncio.wait([task])
-
-        self._stack.push_async_callback(end)
 
     async def _stop_server(self) -> None:
         if self._server is not None:
@@ -152,6 +157,11 @@ class Rack:
         """Where the control API listens, None without one."""
         return self._control.url if self._control is not None else None
 
+    @property
+    def speed(self) -> float:
+        """How many times faster than life everything happens."""
+        return self.settings.speed
+
     def adb_state(self, phone: Phone) -> str | None:
         """How the adb server shows the phone now; None: not at all."""
         return self._attacher.state(phone.serial) if self._attacher is not None else None
@@ -187,12 +197,10 @@ class Rack:
 
     # ---- making it
 
-    def _draw(self) -> list[Identity]:
-        return draw_identities(self.settings.devices, self.settings.seed)
-
     def _make_phone(self, identity: Identity) -> Phone:
-        pace: Pace = NoPace() if self.settings.latency == "none" else SpreadPace(MEASURED, 1 / self.settings.speed)
-        return Phone(
+        spreads = self.profile.spreads()
+        pace: Pace = NoPace() if self.settings.latency == "none" else SpreadPace(spreads, 1 / self.speed)
+        phone = Phone(
             identity,
             clock=self.clock,
             pace=pace,
@@ -200,7 +208,10 @@ class Rack:
             painter=self._painter,
             keys=KeyRing(known=self._trusted),
             gauge=self.gauge,
+            speed=self.speed,
         )
+        prepare(phone, self.characters[identity.device_id])
+        return phone
 
 
 def make_screen(identity: Identity) -> Screen:

@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from muster.sim.adbd.auth import KeyRing
-from muster.sim.phone import Phone
+from muster.sim.phone import Link, Phone
 
 
 class PhoneState(StrEnum):
@@ -22,6 +22,8 @@ class PhoneState(StrEnum):
     """adb shows it as `device`; no command comes back until it thaws, and then all of them run."""
     BOOTING = "booting"
     """adbd is up, the system is not: `sys.boot_completed` is empty, services are missing."""
+    NO_ADB = "no_adb"
+    """Reached by the vendor's own app only (mode 3)."""
 
 
 class Attachment(Protocol):
@@ -34,6 +36,8 @@ class Attachment(Protocol):
 
 def state_of(phone: Phone) -> PhoneState:
     """The state a phone is in."""
+    if phone.link is Link.ACCESSIBILITY:
+        return PhoneState.NO_ADB
     if not phone.adbd.listening:
         return PhoneState.MISSING
     if phone.adbd.is_silent:
@@ -62,6 +66,9 @@ async def set_state(phone: Phone, state: PhoneState, rack: Attachment) -> None:
             return
         case PhoneState.MISSING:
             phone.adbd.stop()
+        case PhoneState.NO_ADB:
+            phone.adbd.stop()
+            phone.link = Link.ACCESSIBILITY
         case PhoneState.BOOTING:
             phone.go_down()
     if state is PhoneState.DEVICE and before is PhoneState.HUNG:
@@ -69,7 +76,7 @@ async def set_state(phone: Phone, state: PhoneState, rack: Attachment) -> None:
     phone.adbd.kick()
     # adb keeps a phone that once did not answer as `offline` for ever; only a new connection asks again.
     await rack.detach(phone)
-    if state is not PhoneState.MISSING:
+    if state not in (PhoneState.MISSING, PhoneState.NO_ADB):
         await phone.adbd.start()
 
 
@@ -83,6 +90,8 @@ def _leave(phone: Phone, state: PhoneState) -> None:
             phone.thaw()
         case PhoneState.BOOTING:
             phone.finish_boot()
+        case PhoneState.NO_ADB:
+            phone.link = Link.USB
 
 
 def authorize(phone: Phone) -> bool:
