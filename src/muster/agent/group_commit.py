@@ -9,13 +9,33 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from muster.agent.journal import JournalError
 from muster.domain.limits import JOURNAL_GROUP_MAX, JOURNAL_WRITES_PENDING_MAX
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
+
+
+class Commits(Protocol):
+    """Runs work on the journal's one connection, in the order of the calls."""
+
+    async def open(self) -> None:
+        """Opens it and prepares its tables. Raises JournalError."""
+        ...
+
+    async def close(self) -> None:
+        """After everything that was handed to it."""
+        ...
+
+    async def run(self, work: Work[T]) -> T:
+        """`work` is durable, all or nothing, when this returns. Raises JournalError."""
+        ...
+
+
+# From the file's path, what prepares its tables, and what to call on the event loop after each commit.
+OpenCommits = Callable[[Path, Work[None], Callable[[], None]], Commits]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""The journal in one SQLite file (WAL, synchronous=FULL), all of it through one group-committing thread."""
+"""The journal in one SQLite file (WAL, synchronous=FULL), all of it through one group-committing thread.
+
+Without a thread and in memory, it is the journal of the simulated world: the statements are the same.
+"""
 
 import asyncio
 import sqlite3
@@ -7,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from muster.agent import journal_tables as tables
-from muster.agent.group_commit import GroupCommit
+from muster.agent.group_commit import Commits, GroupCommit, OpenCommits
 from muster.agent.journal import DeadLetter, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
 from muster.agent.ports import SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
@@ -28,14 +31,20 @@ class SqliteJournal:
     """`async with` it. `new_id` is called on the writer thread only, so give it a source of its own."""
 
     def __init__(
-        self, path: Path, *, new_id: NewId, spool_folder: Path, telemetry_max: int = OUTBOX_TELEMETRY_EVENTS_MAX
+        self,
+        path: Path,
+        *,
+        new_id: NewId,
+        spool_folder: Path,
+        telemetry_max: int = OUTBOX_TELEMETRY_EVENTS_MAX,
+        open_commits: OpenCommits = GroupCommit,
     ) -> None:
         self.news = asyncio.Event()
         self._new_id = new_id
         self._spool_folder = spool_folder
         self._telemetry_max = telemetry_max
         self._told = False
-        self._commits = GroupCommit(path, tables.prepare, self._after_commit)
+        self._commits: Commits = open_commits(path, tables.prepare, self._after_commit)
 
     async def __aenter__(self) -> "SqliteJournal":
         await self._commits.open()

@@ -1,6 +1,6 @@
 """What the parts of the agent need from one another and from outside, as narrow protocols.
 
-Only the composition (`agent/main.py`) and the adapters (`agent/rack.py`) know adb, the vendor tool and the HTTP client.
+Only the process (`agent/main.py`) and the adapters (`agent/rack.py`) know adb, the vendor tool and the HTTP client.
 Everything else sees what is here, so that the whole agent can run against in-memory parts under a virtual clock.
 """
 

@@ -1,17 +1,14 @@
 """Pictures on their way to the store: on this node's disk with their hash before any upload begins (spec/07)."""
 
 import asyncio
-import contextlib
-import hashlib
-import os
 import random
-import sys
 from pathlib import Path
 from typing import Final
 
 from muster.agent.journal import JournalError, Leftover, SpoolLedger
 from muster.agent.link import BackendLink, LinkError, LinkRefused, is_final_refusal
 from muster.agent.narrate import Narrator
+from muster.agent.picture_files import ON_DISK, PictureFiles
 from muster.agent.ports import SpooledArtifact, SpoolError, StoredArtifact, Task, UploadError
 from muster.agent.waiting import set_within
 from muster.contracts.api import UploadRequest
@@ -37,6 +34,7 @@ class DiskSpool:
         clock: Clock,
         new_id: NewId,
         bytes_max: int = SPOOL_BYTES_MAX,
+        files: PictureFiles = ON_DISK,
     ) -> None:
         self._folder = folder
         self._ledger = ledger
@@ -44,6 +42,7 @@ class DiskSpool:
         self._clock = clock
         self._new_id = new_id
         self._bytes_max = bytes_max
+        self._files = files
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
         """See `Spool`."""
@@ -52,7 +51,7 @@ class DiskSpool:
         try:
             if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
                 raise SpoolError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
-            sha256 = await asyncio.to_thread(_write_durably, path, png)
+            sha256 = await self._files.write(path, png)
             artifact = SpooledArtifact(
                 task_id=task.task_id,
                 run_id=task.run.run_id,
@@ -88,16 +87,15 @@ class DiskSpool:
         ticket = await self._link.request_upload(request)
         await self._link.put_object(ticket, artifact.path)
         await self._ledger.spool_stored(artifact.path.name, ticket.key)
-        artifact.path.unlink(missing_ok=True)
+        self._files.remove(artifact.path)
         return StoredArtifact(artifact.step_id, ticket.key, artifact.sha256, artifact.size)
 
     async def tidy(self) -> None:
         """Removes what a crash left half done: files that the journal does not know."""
-        self._folder.mkdir(parents=True, exist_ok=True)
         known = await self._ledger.spool_names()
-        for path in self._folder.iterdir():
-            if path.name not in known:
-                path.unlink(missing_ok=True)
+        for name in self._files.names(self._folder):
+            if name not in known:
+                self._files.remove(self._folder / name)
 
 
 class SpoolSweeper:
@@ -177,31 +175,3 @@ class SpoolSweeper:
             error=why,
         )
         await self._ledger.spool_refused(picture.path.name, why)
-
-
-def _write_durably(path: Path, content: bytes) -> str:
-    """Writes all or nothing, synced to the disk; answers the SHA-256. Blocking."""
-    part = path.with_suffix(".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming durable. Windows cannot open a folder; NTFS journals names by itself."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from muster.agent.executor.context import StepResult, TaskContext
+from muster.agent.executor.pictures import VerifyPicture
 from muster.agent.executor.steps.adb import run_adb
 from muster.agent.executor.steps.assert_ import run_assert
 from muster.agent.executor.steps.screenshot import Screenshots
@@ -13,8 +14,8 @@ from muster.recipe.model import AdbStep, AssertStep, ScreenshotStep, Step, Uploa
 class StepKinds:
     """The kinds that this node can run; the type checker sees to it that none of the language is forgotten."""
 
-    def __init__(self) -> None:
-        self._screenshots = Screenshots()
+    def __init__(self, verify: VerifyPicture) -> None:
+        self._screenshots = Screenshots(verify)
 
     async def run(self, step: Step, context: TaskContext) -> StepResult:
         """One try of a step. Raises PhoneError, RenderError, TemplateError."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.kinds import StepKinds
+from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.executor.words import Mask
 from muster.agent.ports import (
     ExecutorSettings,
@@ -48,14 +49,21 @@ class TaskExecutor:
     """Implements `ports.Executor`. One serves all the node's tasks: it holds nothing of any of them."""
 
     def __init__(
-        self, phones: Phones, spool: Spool, settings: ExecutorSettings, clock: Clock, gates: Sequence[Gate] = GATES
+        self,
+        phones: Phones,
+        spool: Spool,
+        settings: ExecutorSettings,
+        clock: Clock,
+        *,
+        gates: Sequence[Gate] = GATES,
+        verify: VerifyPicture = whole_png_in_thread,
     ) -> None:
         self._phones = phones
         self._spool = spool
         self._settings = settings
         self._clock = clock
         self._gates = gates
-        self._kinds = StepKinds()
+        self._kinds = StepKinds(verify)
 
     async def execute(self, task: Task, report: Reporter) -> TaskOutcome:
         """From preflight to the outcome. Cancelling ends the work at once."""

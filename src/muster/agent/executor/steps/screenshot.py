@@ -3,16 +3,17 @@
 import asyncio
 
 from muster.agent.executor.context import StepResult, TaskContext
-from muster.agent.executor.pictures import PictureError, whole_png
+from muster.agent.executor.pictures import PictureError, VerifyPicture
 from muster.agent.ports import SpoolError
 from muster.domain.failure import FailureReason
 from muster.recipe.model import ScreenshotStep
 
 
 class Screenshots:
-    """Takes screenshots. Decoding takes a CPU for a tenth of a second, so only `decoders` at once do, in threads."""
+    """Takes screenshots. Decoding takes a CPU for a tenth of a second, so only `decoders` at once do."""
 
-    def __init__(self, decoders: int = 2) -> None:
+    def __init__(self, verify: VerifyPicture, decoders: int = 2) -> None:
+        self._verify = verify
         self._decoding = asyncio.Semaphore(decoders)
 
     async def __call__(self, step: ScreenshotStep, context: TaskContext) -> StepResult:
@@ -20,7 +21,7 @@ class Screenshots:
         data = await context.phone().screenshot()
         try:
             async with self._decoding:
-                png = await asyncio.to_thread(whole_png, data)
+                png = await self._verify(data)
         except PictureError as error:
             return StepResult(FailureReason.SCREENSHOT_ERROR, f"no whole picture came: {error}")
         try:

@@ -1,0 +1,230 @@
+"""The node agent, put together from ports: the one place that knows which part talks to which.
+
+The process (`agent/main.py`) and the simulated world (`tests/world`) build their agents here and nowhere else.
+"""
+
+import asyncio
+import importlib.metadata
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
+from muster.agent.executor.task import TaskExecutor
+from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, VendorState
+from muster.agent.journal import Journal, JournalError
+from muster.agent.link import BackendLink, LinkError
+from muster.agent.narrate import Narrator
+from muster.agent.outbox import OutboxSender
+from muster.agent.picture_files import ON_DISK, PictureFiles
+from muster.agent.ports import ExecutorSettings, Phones, Task
+from muster.agent.pull import PullLoop
+from muster.agent.resume import resume
+from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
+from muster.agent.spool import DiskSpool, SpoolSweeper
+from muster.domain import limits
+from muster.runtime.clock import Clock
+from muster.runtime.ids import NewId
+from muster.runtime.logs import get_logger
+from muster.runtime.supervision import Background
+
+log = get_logger()
+READY_WITHOUT_BACKEND_SEC: Final = 5.0
+DRAIN_GRACE_SEC: Final = 20.0
+FLUSH_SEC: Final = 5.0
+LEAVE_SEC: Final = 2.0
+UPKEEP_INTERVAL_SEC: Final = 24 * 3600.0
+_DAY_MS: Final = 24 * 3600 * 1000
+
+
+class AgentCannotStart(Exception):
+    """Why, and what to do; fit for an operator."""
+
+
+@dataclass(frozen=True)
+class AgentSettings:
+    """All that an agent is told. `vendor_url` None: no vendor tool. `state_dir` None: the user's own (agent/locks)."""
+
+    backend_url: str
+    node_id: str
+    data_dir: Path
+    secret: str | None
+    adb_server: tuple[str, int]
+    vendor_url: str | None
+    concurrency: int = limits.CONCURRENCY_PER_NODE_DEFAULT
+    upload_timeout_ms: int = limits.UPLOAD_TIMEOUT_MS_DEFAULT
+    preflight_timeout_ms: int = limits.PREFLIGHT_TIMEOUT_MS
+    allow_raw_shell: bool = False
+    drain_grace_sec: float = DRAIN_GRACE_SEC
+    state_dir: Path | None = None
+
+
+class Rack(VendorState, Protocol):
+    """The node's phones and what is told of changes among them."""
+
+    @property
+    def phones(self) -> Phones:
+        """The rack as the agent's parts see it."""
+        ...
+
+    def subscribe(self, changed: asyncio.Event) -> None:
+        """`changed` is set whenever a phone comes, goes or changes."""
+        ...
+
+    async def wait_settled(self) -> None:
+        """Returns when what is attached has been announced, or has had its time."""
+        ...
+
+
+class NodeLink(BackendLink, Protocol):
+    """The backend, and saying good-bye to it."""
+
+    async def leave(self) -> None:
+        """Gives the node's seat free, so that the next start under this id need not wait for it. Raises LinkError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPorts:
+    """What is opened at the start and closed at the end, outside the tasks that use it."""
+
+    clock: Clock
+    rng: random.Random
+    new_id: NewId
+    link: NodeLink
+    journal: Journal
+    rack: Rack
+    locks: DeviceLocks
+    spool_folder: Path
+    files: PictureFiles = ON_DISK
+    verify_picture: VerifyPicture = whole_png_in_thread
+
+
+class Agent:
+    """The loops, wired."""
+
+    def __init__(self, settings: AgentSettings, ports: AgentPorts) -> None:
+        clock, rng, journal, new_id = ports.clock, ports.rng, ports.journal, ports.new_id
+        self._settings = settings
+        self._ports = ports
+        self._narrator = Narrator(settings.node_id, settings.concurrency, clock)
+        self._sender = OutboxSender(journal, ports.link, clock=clock, rng=rng, new_id=new_id)
+        self._spool = DiskSpool(ports.spool_folder, journal, ports.link, clock=clock, new_id=new_id, files=ports.files)
+        self._sweeper = SpoolSweeper(self._spool, journal, narrator=self._narrator, clock=clock, rng=rng)
+        self._devices_changed = asyncio.Event()
+        ports.rack.subscribe(self._devices_changed)
+
+    async def run(self, on_ready: Callable[[str], None]) -> None:
+        """Works until it is cancelled, then drains (spec/07) and raises CancelledError. Raises AgentCannotStart."""
+        resumed = await self._resume()
+        async with Background() as background:
+            await self._work(background, resumed, on_ready)
+
+    async def _resume(self) -> list[Task]:
+        """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
+        try:
+            await self._spool.tidy()
+            return await resume(self._ports.journal, self._narrator)
+        except (JournalError, OSError) as error:
+            raise AgentCannotStart(str(error)) from error
+
+    async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
+        """Until it is cancelled."""
+        loop = self._scheduler(background)
+        _ = background.start("outbox", self._sender.run())
+        _ = background.start("heartbeat", self._heartbeats(loop).run())
+        _ = background.start("spool", self._sweeper.run())
+        _ = background.start("upkeep", self._keep_up())
+        self._ports.journal.news.set()
+        async with self._drained(loop):
+            await self._ports.rack.wait_settled()
+            # Only now: a task whose phone is not announced yet would be skipped as offline.
+            self._take_up(loop, resumed)
+            pulling = background.start("pull", self._pull(loop).run())
+            try:
+                await self._told_the_backend()
+                on_ready(f"muster agent {self._settings.node_id} ready")
+                await asyncio.Event().wait()
+            finally:
+                pulling.cancel()
+
+    def _scheduler(self, background: Background) -> SchedulerLoop:
+        settings, ports = self._settings, self._ports
+        executor = TaskExecutor(
+            ports.rack.phones,
+            self._spool,
+            ExecutorSettings(
+                node_id=settings.node_id,
+                upload_timeout_ms=settings.upload_timeout_ms,
+                preflight_timeout_ms=settings.preflight_timeout_ms,
+                allow_raw_shell=settings.allow_raw_shell,
+            ),
+            ports.clock,
+            verify=ports.verify_picture,
+        )
+        loop_parts = LoopParts(
+            executor, ports.journal, ports.locks, self._narrator, ports.clock, ports.rng, self._sweeper.wake
+        )
+        return SchedulerLoop(settings.concurrency, loop_parts, background)
+
+    def _heartbeats(self, loop: SchedulerLoop) -> HeartbeatLoop:
+        async def outbox_depth() -> int:
+            return (await self._ports.journal.depth()).total
+
+        rack, sender = self._ports.rack, self._sender
+        facts = NodeFacts(self._settings.node_id, importlib.metadata.version("muster"), self._settings.concurrency)
+        sources = HeartbeatSources(rack.phones, rack, loop, outbox_depth, lambda: sender.degraded)
+        return HeartbeatLoop(facts, sources, sender.beat, changed=self._devices_changed, clock=self._ports.clock)
+
+    def _pull(self, loop: SchedulerLoop) -> PullLoop:
+        ports = self._ports
+        return PullLoop(
+            ports.link, ports.journal, loop.submit, narrator=self._narrator, clock=ports.clock, rng=ports.rng
+        )
+
+    def _take_up(self, loop: SchedulerLoop, resumed: list[Task]) -> None:
+        if resumed:
+            log.info("Queued tasks are taken up again", tasks=len(resumed))
+            loop.submit(resumed)
+
+    async def _told_the_backend(self) -> None:
+        """Waits for a heartbeat with the settled rack to be accepted, so that `ready` means: runs find the phones."""
+        self._devices_changed.set()
+        try:
+            async with asyncio.timeout(READY_WITHOUT_BACKEND_SEC):
+                await self._sender.next_beat_accepted()
+        except TimeoutError:
+            log.warning(
+                "The backend has not taken a heartbeat yet; going on without it", url=self._settings.backend_url
+            )
+
+    async def _keep_up(self) -> None:
+        while True:
+            try:
+                gone = await self._ports.journal.prune(self._ports.clock.now_ms() - limits.JOURNAL_KEEP_DAYS * _DAY_MS)
+                log.debug("Journal pruned", runs=gone)
+            except JournalError as error:
+                log.error("The journal cannot be pruned", error=str(error))
+            await self._ports.clock.sleep(UPKEEP_INTERVAL_SEC)
+
+    @asynccontextmanager
+    async def _drained(self, loop: SchedulerLoop) -> AsyncIterator[None]:
+        """On the way out: running tasks end within a grace, what they did is told, the node's seat is given free."""
+        try:
+            yield
+        finally:
+            log.info("Draining", running=loop.running)
+            await loop.drain(self._settings.drain_grace_sec)
+            if not await self._sender.flush(FLUSH_SEC):
+                log.warning("Some events are not told yet; they wait in the journal")
+            await self._leave()
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_SEC):
+                await self._ports.link.leave()
+        except (LinkError, TimeoutError) as error:
+            log.debug("The backend was not told of the end", error=str(error))
