@@ -82,12 +82,12 @@ class Registry:
     _rows: dict[str, _Row] = field(default_factory=dict)
     _strangers: tuple[str, ...] = ()
     _adb_error: str | None = None
+    _is_waiting: bool = False
 
     # ---- what came in ------------------------------------------------------------------------------------------------
 
     def saw_adb(self, entries: Sequence[AdbEntry], now: float, *, error: str | None = None) -> None:
         """adb's whole list; with `error` and no entries: the server itself is gone."""
-        self._stamp(now)
         self._adb_error = error
         before, self._attached = self._attached, {}
         for entry in entries[: 2 * DEVICES_PER_NODE_MAX]:
@@ -161,26 +161,32 @@ class Registry:
         """Every phone, by device_id."""
         return [_at(self._rows[device_id], now) for device_id in sorted(self._rows)]
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the passing of time alone may change the table."""
+        return self._is_waiting
+
     def rebuild(self, now: float) -> bool:
         """Makes the table anew; whether anything but battery and times changed."""
         before = self._rows
-        self._stamp(now)
         handles_of = self._handles_by_id(now)
         rows = {device_id: self._row(device_id, handles, now) for device_id, handles in handles_of.items()}
         rows.update(self._rows_by_vendor_alone(rows, now))
-        rows.update({device_id: self._missing(row) for device_id, row in before.items() if device_id not in rows})
+        rows.update({device_id: self._missing(row, now) for device_id, row in before.items() if device_id not in rows})
         self._rows = _without_renamed(_bounded(rows), self.identities)
-        return {key: _essence(row) for key, row in before.items()} != {
-            key: _essence(row) for key, row in self._rows.items()
-        }
+        return before.keys() != self._rows.keys() or any(
+            _essence(before[device_id]) != _essence(row) for device_id, row in self._rows.items()
+        )
 
     # ---- the join ----------------------------------------------------------------------------------------------------
 
     def _handles_by_id(self, now: float) -> dict[str, list[_Attached]]:
         found: dict[str, list[_Attached]] = {}
         strangers: list[str] = []
+        self._is_waiting = False
         for handle, attached in self._attached.items():
             if self._is_settling(attached, now):
+                self._is_waiting = True
                 continue
             device_id = self._device_id(handle, attached)
             if device_id is None:
@@ -232,7 +238,7 @@ class Registry:
             device_id=device_id,
             runtime_handle=entry.handle,
             state=entry.state,
-            last_seen=now if is_live else (before.status.last_seen if before else None),
+            last_seen=_seen(before, now, is_live=is_live),
             model=told.model or (vendor.model if vendor else None),
             battery=told.battery,
             temperature=told.temperature,
@@ -280,30 +286,36 @@ class Registry:
                 device_id=device_id,
                 runtime_handle=handle,
                 state=AttachState.MISSING,
-                last_seen=now if entry.is_online else (before.status.last_seen if before else None),
+                last_seen=_seen(before, now, is_live=entry.is_online),
                 model=entry.model,
                 last_error_message=f"the vendor tool lists it {mode}",
             )
             found[device_id] = _Row(status, is_live=entry.is_online)
         return found
 
-    def _missing(self, row: _Row) -> _Row:
+    def _missing(self, row: _Row, now: float) -> _Row:
         message = self._adb_error or "not attached"
-        status = replace(row.status, state=AttachState.MISSING, last_error_message=message, problem=None)
+        if not row.is_live and row.status.last_error_message == message and row.status.state is AttachState.MISSING:
+            return row
+        status = replace(_at(row, now), state=AttachState.MISSING, last_error_message=message, problem=None)
         return _Row(status, is_live=False)
-
-    def _stamp(self, now: float) -> None:
-        """What has been alive until now was last seen now."""
-        self._rows = {device_id: _Row(_at(row, now), row.is_live) for device_id, row in self._rows.items()}
 
 
 def _at(row: _Row, now: float) -> DeviceStatus:
     return replace(row.status, last_seen=now) if row.is_live else row.status
 
 
-def _essence(row: _Row) -> DeviceStatus:
+def _seen(before: _Row | None, now: float, *, is_live: bool) -> float | None:
+    """When a phone gave its last sign: now, or when it stopped being alive, or never."""
+    if is_live:
+        return now
+    return _at(before, now).last_seen if before else None
+
+
+def _essence(row: _Row) -> tuple[object, ...]:
     """A status without what changes all the time."""
-    return replace(row.status, last_seen=None, battery=None, temperature=None)
+    status = row.status
+    return status.runtime_handle, status.state, status.model, status.last_error_message, status.problem
 
 
 def _bounded(rows: dict[str, _Row]) -> dict[str, _Row]:

@@ -192,7 +192,8 @@ class AttachedRack:
         strangers: tuple[str, ...] = ()
         while True:
             await self._clock.sleep(TICK_SEC)
-            self._rebuild()
+            if self._registry.is_waiting or not self._settled.is_set():
+                self._rebuild()
             await self._identity_file.save(self._registry.identities)
             counts = Counter(status.state.value for status in self.all())
             if counts != logged:
