@@ -1,0 +1,113 @@
+"""adb's and the vendor tool's errors in the words of the closed list; pictures by whoever can."""
+
+from pathlib import Path
+
+import pytest
+
+from muster.adb import errors
+from muster.adb.client import AdbClient
+from muster.agent.attached import AttachedPhone, phone_error
+from muster.agent.ports import PhoneError
+from muster.domain.failure import FailureReason
+from muster.vendor.errors import VendorError, VendorMalformed, VendorRefused, VendorUnavailable
+from muster.vendor.tool import VendorTool
+
+
+def every_adb_error(kind: type[errors.AdbError] = errors.AdbError) -> list[type[errors.AdbError]]:
+    return [found for sub in kind.__subclasses__() for found in (sub, *every_adb_error(sub))]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "fate_unknown"),
+    [
+        (errors.AdbDeviceMissing("x"), FailureReason.ADB_MISSING, False),
+        (errors.AdbDeviceOffline("x"), FailureReason.ADB_OFFLINE, False),
+        (errors.AdbDeviceUnauthorized("x"), FailureReason.NEEDS_USB_AUTHORIZATION, False),
+        (errors.AdbDeviceUnresponsive("x"), FailureReason.DEVICE_UNRESPONSIVE, True),
+        (errors.AdbConnectionLost("x"), FailureReason.ADB_OFFLINE, True),
+        (errors.AdbRequestInvalid("x"), FailureReason.STEP_FAILED, False),
+    ],
+)
+def test_an_adb_error_has_a_reason_and_says_whether_the_command_may_have_run(
+    error: errors.AdbError, reason: FailureReason, fate_unknown: bool
+) -> None:
+    raised = phone_error(error)
+    assert (raised.reason, raised.fate_unknown) == (reason, fate_unknown)
+    assert str(raised) == "adb: x"
+
+
+@pytest.mark.parametrize("kind", every_adb_error(), ids=lambda kind: str(kind.__name__))
+def test_no_adb_error_is_of_unknown_reason(kind: type[errors.AdbError]) -> None:
+    error = kind("c", 1, "e") if issubclass(kind, errors.AdbCommandFailed) else kind("x")
+    assert phone_error(error).reason is not FailureReason.UNKNOWN
+
+
+class StubAdb(AdbClient):
+    """Gives one picture, or one error."""
+
+    def __init__(self, picture: bytes | errors.AdbError) -> None:
+        super().__init__("127.0.0.1", 1)
+        self.picture = picture
+
+    async def screencap(self, serial: str, *, bytes_max: int = 0) -> bytes:
+        if isinstance(self.picture, errors.AdbError):
+            raise self.picture
+        return self.picture
+
+
+class StubTool(VendorTool):
+    """Gives one picture, or one error."""
+
+    def __init__(self, picture: bytes | VendorError) -> None:
+        self.picture = picture
+
+    async def screen(self, serial: str, root: Path) -> bytes:
+        if isinstance(self.picture, VendorError):
+            raise self.picture
+        return self.picture
+
+
+class Pictures:
+    """Whether there is a tool, and whether somebody found it silent."""
+
+    def __init__(self, tool: VendorTool | None) -> None:
+        self.tool = tool
+        self.failed = False
+
+    def vendor_for(self, handle: str) -> VendorTool | None:
+        return self.tool
+
+    def vendor_failed(self) -> None:
+        self.failed = True
+
+
+def phone(tool: VendorTool | None, adb: AdbClient, tmp_path: Path) -> tuple[AttachedPhone, Pictures]:
+    pictures = Pictures(tool)
+    return AttachedPhone("ABC", "USB1", adb, pictures, tmp_path), pictures
+
+
+async def test_the_vendor_tool_takes_the_picture_where_it_can(tmp_path: Path) -> None:
+    attached, _ = phone(StubTool(b"by the tool"), StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot() == b"by the tool"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_silent"),
+    [(VendorUnavailable("gone"), True), (VendorMalformed("rubbish"), True), (VendorRefused(10001, "无"), False)],
+)
+async def test_where_the_vendor_tool_cannot_adb_takes_it(tmp_path: Path, error: VendorError, is_silent: bool) -> None:
+    attached, pictures = phone(StubTool(error), StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot() == b"by adb"
+    assert pictures.failed is is_silent
+
+
+async def test_without_a_vendor_tool_adb_takes_it(tmp_path: Path) -> None:
+    attached, _ = phone(None, StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot() == b"by adb"
+
+
+async def test_a_screencap_that_fails_on_the_phone_is_a_screenshot_error(tmp_path: Path) -> None:
+    attached, _ = phone(None, StubAdb(errors.AdbCommandFailed("screencap -p", 1, "no display")), tmp_path)
+    with pytest.raises(PhoneError, match="no display") as raised:
+        await attached.screenshot()
+    assert raised.value.reason is FailureReason.SCREENSHOT_ERROR
