@@ -40,7 +40,10 @@ export class PhonePane {
 
   /** Shows a phone. `task` may come later, with the snapshot. */
   show(deviceId, task) {
-    if (deviceId !== this.#deviceId) this.#start(deviceId);
+    if (deviceId !== this.#deviceId) {
+      this.#start(deviceId);
+      this.#loadSoon();
+    }
     if (task) this.update(task);
   }
 
@@ -53,6 +56,7 @@ export class PhonePane {
   }
 
   #start(deviceId) {
+    if (this.#deviceId) this.#blank();
     this.#deviceId = deviceId;
     this.#task = null;
     this.#loading?.abort();
@@ -65,6 +69,14 @@ export class PhonePane {
     this.title.textContent = deviceId;
     this.pane.hidden = !deviceId;
     this.about.hidden = Boolean(deviceId);
+  }
+
+  /** Nothing of the phone before may be taken for this one's. */
+  #blank() {
+    const { at } = this;
+    for (const field of [at.where, at.step, at.took]) setText(field, "");
+    at.badge.replaceChildren();
+    at.trouble.hidden = true;
   }
 
   update(task) {
