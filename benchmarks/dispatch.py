@@ -61,7 +61,7 @@ async def _measure(folder: Path) -> list[Dispatch]:
     settings = load_settings({"MUSTER_DATA": folder}, {}, folder)
     secret = own_secret(settings)
     async with Family() as family:
-        rack_child = rack_plan(devices=PHONES, seed=1, data=make_private(folder / "rack"))
+        rack_child = rack_plan(devices=PHONES, seed=1, profile=None, data=make_private(folder / "rack"))
         silent = ChildPlan("sim", [*rack_child.arguments, "--latency", "none"], rack_child.ready)
         rack = await family.start(silent, _ignore)
         backend = await family.start(backend_plan(settings, secret, port=0), _ignore)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.processes import Process, muster, run_muster
 
@@ -260,3 +261,18 @@ async def test_no_child_outlives_a_killed_parent(tmp_path: Path) -> None:
         return True
 
     await until(answers, False)
+
+
+async def test_when_the_agent_of_up_dies_the_backend_is_stopped_and_the_exit_status_tells(tmp_path: Path) -> None:
+    rack_options = ["--devices", "1", "--adb-server", "127.0.0.1:0", "--vendor-port", "0", "--control-port", "0"]
+    async with muster("sim", *rack_options, cwd=tmp_path) as rack:
+        adb = (await rack.wait_for_line(r"adb server ([^,\s]+)"))[1]
+        options = ["--port", "0", "--data", str(tmp_path / "up"), "--adb-server", adb, "--vendor-url", "none"]
+        async with muster("up", *options, cwd=tmp_path) as up:
+            url = (await up.wait_for_line(r"muster up ready on (\S+)"))[1]
+            (agent,) = [child for child in psutil.Process(up.process.pid).children() if "agent" in child.cmdline()[:4]]
+            agent.kill()
+            assert await up.ended() == 2
+    assert "muster: agent ended with exit status -9" in up.output
+    with pytest.raises(urllib.error.URLError):
+        await get(f"{url}/healthz")

@@ -15,6 +15,7 @@ from muster.cli.failing import COULD_NOT, CommandFailed
 from muster.cli.family import ChildPlan, Family, LogFile
 from muster.cli.output import as_document, clean, console, say, tell, tell_json
 from muster.cli.parts import agent_plan, backend_plan, held_folder, is_free, own_secret, place_of, rack_plan
+from muster.cli.rack import ask_rack
 from muster.cli.run import start_run, tell_tasks
 from muster.cli.service import StopOnEofOption, run_service
 from muster.cli.up import NODE_ID_DEFAULT
@@ -33,7 +34,17 @@ WORKFLOW_DEFAULT: Final = "login_settings_screenshot_v1"
 VIDEO_DEFAULT: Final = "dQw4w9WgXcQ"
 DEVICES_MAX: Final = 1_000
 ONLINE_SEC_MAX: Final = 180.0
+# With a profile some phones may never come: the rest is there when none has joined for this long.
+SETTLE_SEC: Final = 3.0
 _LOOK_SEC: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where backend and console answer, and the rack's control API."""
+
+    url: str
+    control: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,7 @@ class DemoPlan:
     port: int
     devices: int
     seed: int
+    profile: Path | None
     workflow: str
     video: str
     exit_when_done: bool
@@ -54,6 +66,9 @@ class DemoPlan:
 def demo(
     devices: Annotated[int, typer.Option("--devices", min=1, max=DEVICES_MAX, help="Virtual phones.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same rack.")] = 1,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", exists=True, dir_okay=False, help="YAML: the characters of the phones.")
+    ] = None,
     workflow: Annotated[str, typer.Option("--workflow", help="Workflow to run.")] = WORKFLOW_DEFAULT,
     video: Annotated[str, typer.Option("--video", help="YouTube video id.")] = VIDEO_DEFAULT,
     exit_: Annotated[bool, typer.Option("--exit", help="End with the run's result as exit status.")] = False,
@@ -72,7 +87,7 @@ def demo(
     Example: muster demo --devices 20 --exit
     """
     settings = settings_with(MUSTER_DATA=data, MUSTER_PORT=port)
-    plan = DemoPlan(settings, _port(settings, port), devices, seed, workflow, video, exit_, json)
+    plan = DemoPlan(settings, _port(settings, port), devices, seed, profile, workflow, video, exit_, json)
     statuses: list[int] = []
 
     async def work() -> None:
@@ -94,10 +109,10 @@ def _port(settings: Settings, given: int | None) -> int:
 
 
 async def _run(plan: DemoPlan) -> int:
-    async with Family() as family:
-        with ExitStack() as logs:
-            url = await _start_parts(plan, family, logs)
-            work = asyncio.create_task(_show(plan, url))
+    with ExitStack() as logs:  # closed last: the children write until they have ended
+        async with Family() as family:
+            site = await _start_parts(plan, family, logs)
+            work = asyncio.create_task(_show(plan, site))
             watch = asyncio.create_task(family.first_to_end())
             try:
                 await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -110,8 +125,8 @@ async def _run(plan: DemoPlan) -> int:
                 await asyncio.wait({work, watch})
 
 
-async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> str:
-    """Starts rack, backend and agent; answers with the console's address."""
+async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> Site:
+    """Starts rack, backend and agent, and waits until each is ready."""
     folder = make_private(plan.settings.data / "logs")
 
     def log_of(child: ChildPlan) -> LogFile:
@@ -120,7 +135,9 @@ async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> str:
         return file
 
     secret = own_secret(plan.settings)
-    rack_child = rack_plan(devices=plan.devices, seed=plan.seed, data=make_private(plan.settings.data / "rack"))
+    rack_child = rack_plan(
+        devices=plan.devices, seed=plan.seed, profile=plan.profile, data=make_private(plan.settings.data / "rack")
+    )
     backend_child = backend_plan(plan.settings, secret, port=plan.port)
     say(f"starting a virtual rack of {plan.devices} phones and the backend (logs: {folder})")
     rack = await family.start(rack_child, log_of(rack_child).write)
@@ -136,38 +153,44 @@ async def _start_parts(plan: DemoPlan, family: Family, logs: ExitStack) -> str:
     )
     agent = await family.start(agent_child, log_of(agent_child).write)
     await agent.ready()
-    say(f"console: {address['url']}")
+    site = Site(address["url"], place_of("control", places) or "")
+    say(f"console: {site.url}")
     if not plan.exit_when_done:
-        say(f"its phones: muster sim list --control {place_of('control', places)}")
-    return address["url"]
+        say(f"its phones: muster sim list --control {site.control}")
+    return site
 
 
-async def _show(plan: DemoPlan, url: str) -> int:
-    async with MusterClient(url) as client:
-        device_ids = await _wait_until_online(client, plan)
+async def _show(plan: DemoPlan, site: Site) -> int:
+    async with MusterClient(site.url) as client:
+        device_ids = await _phones_when_online(client, plan, site.control)
         target = Target(node_ids=[NODE_ID_DEFAULT], device_ids=device_ids)
         request = CreateRun(workflow_id=plan.workflow, video_id=plan.video, trigger=RunTrigger.MANUAL, target=target)
         started = time.monotonic()
         created = await start_run(client, request)
+        for warning in created.warnings:
+            say(f"warning: {warning.field}: {warning.message}")
         detail = await watch_run(client, created.run_id)
-        _tell_result(plan, url, detail, time.monotonic() - started)
+        _tell_result(plan, site.url, detail, time.monotonic() - started)
     if not plan.exit_when_done:
         say("staying up; Ctrl-C stops everything")
         await asyncio.Event().wait()
     return exit_status(detail.status)
 
 
-async def _wait_until_online(client: MusterClient, plan: DemoPlan) -> list[str]:
-    """The rack's phones, when all of them are Online; phones of an earlier demo in the same folder stay out."""
-    began = time.monotonic()
+async def _phones_when_online(client: MusterClient, plan: DemoPlan, control: str) -> list[str]:
+    """The rack's own phones (a folder may know those of an earlier demo), when those that are to come are Online."""
+    of_rack = {str(phone["device_id"]) for phone in (await ask_rack(control, "GET", "/phones"))["phones"]}
+    began = changed = time.monotonic()
+    count = 0
     with console(stderr=True).status("waiting for the phones") as status:
         while True:
-            page = await all_devices(client, node_id=NODE_ID_DEFAULT, online_only=True)
-            count, waited = len(page.devices), time.monotonic() - began
-            if count >= plan.devices:
+            listed = await all_devices(client, node_id=NODE_ID_DEFAULT, online_only=True)
+            online, now = len(of_rack & {device.device_id for device in listed.devices}), time.monotonic()
+            count, changed = (online, now) if online != count else (count, changed)
+            if count == len(of_rack) or (plan.profile is not None and now - changed > SETTLE_SEC):
                 say(f"{count} of {plan.devices} phones online")
-                return [device.device_id for device in page.devices]
-            if waited > ONLINE_SEC_MAX:
+                return sorted(of_rack)
+            if now - began > ONLINE_SEC_MAX:
                 raise CommandFailed(f"only {count} of {plan.devices} phones came online within {ONLINE_SEC_MAX:g} s")
             status.update(f"{count} of {plan.devices} phones online")
             await asyncio.sleep(_LOOK_SEC)

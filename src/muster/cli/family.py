@@ -173,15 +173,16 @@ class Family:
 class LogFile:
     """Lines of one child, in a file of bounded size with one predecessor (`name.log.1`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, bytes_max: int = LOG_BYTES_MAX) -> None:
         self._path = path
+        self._bytes_max = bytes_max
         self._file = path.open("a", encoding="utf-8", errors="replace")
 
     def write(self, line: str) -> None:
         """Appends one line."""
         self._file.write(line + "\n")
         self._file.flush()
-        if self._file.tell() > LOG_BYTES_MAX:
+        if self._file.tell() > self._bytes_max:
             self._file.close()
             self._path.replace(self._path.with_name(self._path.name + ".1"))
             self._file = self._path.open("a", encoding="utf-8", errors="replace")

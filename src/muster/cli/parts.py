@@ -37,10 +37,11 @@ def agent_plan(
     return ChildPlan("agent", arguments, _AGENT_READY, {SECRET_VARIABLE: secret})
 
 
-def rack_plan(*, devices: int, seed: int, data: Path) -> ChildPlan:
+def rack_plan(*, devices: int, seed: int, profile: Path | None, data: Path) -> ChildPlan:
     """`muster sim` on free ports."""
     arguments = ["sim", "--devices", str(devices), "--seed", str(seed), "--data", str(data)]
     arguments += ["--adb-server", "127.0.0.1:0", "--vendor-port", "0", "--control-port", "0"]
+    arguments += ["--profile", str(profile)] if profile else []
     return ChildPlan("sim", arguments, _RACK_READY)
 
 

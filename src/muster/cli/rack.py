@@ -45,6 +45,9 @@ def sim(
     ctx: typer.Context,
     devices: Annotated[int, typer.Option("--devices", min=1, max=1_000, help="Number of phones.")] = 20,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same rack.")] = 1,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", exists=True, dir_okay=False, help="YAML: the characters of the phones.")
+    ] = None,
     adb_server: Annotated[
         str, typer.Option("--adb-server", help="HOST:PORT; a private one is started if nothing answers. Port 0: free.")
     ] = ADB_SERVER_DEFAULT,
@@ -76,6 +79,7 @@ def sim(
         vendor_port=vendor_port,
         control_port=control_port,
         latency=latency.value,
+        profile=profile,
         data_dir=data,
     )
     try:
@@ -165,32 +169,28 @@ def _tell_phone(phone: dict[str, Any], *, json: bool) -> None:
 
 
 def _ask(control: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    return asyncio.run(ask_rack(control, method, path, body))
+
+
+async def ask_rack(control: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     """The control API's answer as JSON. Raises CommandFailed with what it said or why it cannot be reached."""
     from muster.client.wire import ApiError, BackendUnreachable, Wire
 
-    async def main() -> Any:
-        try:
-            wire = Wire(control, None, None)
-        except ValueError as error:
-            raise CommandFailed(f"--control: {error}") from error
-        try:
-            answer = await wire.fetch(
-                method,
-                path,
-                content=None if body is None else json.dumps(body).encode(),
-                headers={} if body is None else {"Content-Type": "application/json"},
-                bytes_max=ANSWER_BYTES_MAX,
-            )
-            return json.loads(answer.body)
-        finally:
-            await wire.close()
-
     try:
-        return asyncio.run(main())
+        wire = Wire(control, None, None)
+    except ValueError as error:
+        raise CommandFailed(f"--control: {error}") from error
+    content = None if body is None else json.dumps(body).encode()
+    headers = {} if body is None else {"Content-Type": "application/json"}
+    try:
+        answer = await wire.fetch(method, path, content=content, headers=headers, bytes_max=ANSWER_BYTES_MAX)
+        return json.loads(answer.body)
     except BackendUnreachable as error:
         raise CommandFailed(f"no rack: {error}. Start one with `muster sim`, or name it with --control") from error
     except ApiError as error:
         raise CommandFailed(f"the rack refused: {_reason(error.problem.detail)}") from error
+    finally:
+        await wire.close()
 
 
 def _reason(detail: str) -> str:
