@@ -262,7 +262,7 @@ class Phone:
         self.start_background(self._kick())
 
     async def _kick(self) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # what has been written is sent at the end of the turn
         self.adbd.kick()
 
     async def reboot_by_host(self, _mode: str) -> None:

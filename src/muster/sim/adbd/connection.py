@@ -152,6 +152,7 @@ class Connection(asyncio.Protocol):
         self._frozen = False
         self._held_in: deque[Packet] = deque()
         self._held_out: list[bytes] = []
+        self._outgoing: list[bytes] = []
         self.payload_limit = MAX_PAYLOAD_V1_BYTES
         self.online = False
         self.waiting_key: PublicKey | None = None
@@ -225,8 +226,15 @@ class Connection(asyncio.Protocol):
     # ---- packets
 
     def _write(self, data: bytes) -> None:
+        """Sends at the end of this turn of the event loop, so that what belongs together travels together."""
+        if not self._outgoing:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._outgoing.append(data)
+
+    def _flush(self) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()
 
     def _take(self, packet: Packet) -> None:
         if self._frozen:
@@ -305,8 +313,9 @@ class Connection(asyncio.Protocol):
         stream = Stream(self, self._next_id, packet.arg0)
         self._next_id = self._next_id % 0xFFFFFFFF + 1
         self._streams[stream.local_id] = stream
-        self.send(Packet(Command.OKAY, stream.local_id, stream.remote_id))
+        # The task runs in the next turn; begun before OKAY is queued, it answers a quick command in the same packet.
         stream.task = self._daemon.spawn(self._serve(stream, service))
+        self.send(Packet(Command.OKAY, stream.local_id, stream.remote_id))
 
     def _on_stream(self, packet: Packet) -> None:
         stream = self._streams.get(packet.arg1)
