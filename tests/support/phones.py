@@ -13,6 +13,7 @@ from PIL import Image
 from muster.agent.ports import (
     DeviceStatus,
     ExecutorSettings,
+    Fence,
     Phone,
     PhoneError,
     RunPlan,
@@ -55,11 +56,13 @@ class MemoryPhone:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     pictures: list[bytes | PhoneError] = field(default_factory=lambda: [picture()])
     commands: list[str] = field(default_factory=list)
+    fences: list[Fence | None] = field(default_factory=list)
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
 
-    async def shell(self, command: str) -> ShellOutput:
+    async def shell(self, command: str, *, fence: Fence | None = None) -> ShellOutput:
         self.commands.append(command)
+        self.fences.append(fence)
         queue = self.answers.get(command) or ([HEALTHY_PROBE] if command == PROBE else [ended()])
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         if isinstance(answer, PhoneError):

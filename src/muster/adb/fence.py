@@ -13,10 +13,10 @@ What has no shell cannot be fenced: actions of the vendor tool, and the bytes of
 import re
 from typing import Final
 
+from muster.domain.limits import PHONE_CLOCK_SEC_MAX
+
 REFUSED_STATUS: Final = 124
 """As `timeout` says that time was up."""
-DEADLINE_SEC_MAX: Final = 2**31 - 1
-"""mksh compares 32-bit numbers."""
 SHELL_BYTES_MAX: Final = 65_300
 """adb carries 65,535 bytes with the service's name before the command."""
 _MARK: Final = "muster-fence"
@@ -29,8 +29,8 @@ def fenced(command: str, deadline_sec: int, *, timeout_sec: int | None = None) -
     `timeout_sec`: it is also ended by the phone's own `timeout` after so long, where there is room for that.
     Raises ValueError for a deadline that mksh cannot compare.
     """
-    if not 0 < deadline_sec <= DEADLINE_SEC_MAX:
-        raise ValueError(f"{deadline_sec} is not between 1 and {DEADLINE_SEC_MAX}")
+    if not 0 < deadline_sec <= PHONE_CLOCK_SEC_MAX:
+        raise ValueError(f"{deadline_sec} is not between 1 and {PHONE_CLOCK_SEC_MAX}")
     late = f'{{ echo "{_MARK} $(date +%s)" >&2; exit {REFUSED_STATUS}; }}'
     guard = f'[ "$(date +%s)" -le {deadline_sec} ] || {late}\n'
     if timeout_sec is not None:

@@ -18,7 +18,8 @@ from muster.adb.errors import (
     AdbServerRefused,
     AdbTooLarge,
 )
-from muster.agent.ports import PhoneError, ShellOutput
+from muster.adb.fence import fenced, refused_at
+from muster.agent.ports import Fence, PhoneError, PhoneTooLate, ShellOutput
 from muster.domain.failure import FailureReason
 from muster.runtime.logs import get_logger
 from muster.vendor.errors import VendorError, VendorUnavailable
@@ -83,12 +84,16 @@ class AttachedPhone:
         """Where it is attached (R6.2)."""
         return self._runtime_handle
 
-    async def shell(self, command: str) -> ShellOutput:
-        """Runs `command` in the phone's shell. Raises PhoneError."""
+    async def shell(self, command: str, *, fence: Fence | None = None) -> ShellOutput:
+        """Runs `command` in the phone's shell. Raises PhoneError, PhoneTooLate."""
+        if fence is not None:
+            command = fenced(command, fence.deadline_sec, timeout_sec=fence.timeout_sec)
         try:
             result = await self._adb.shell(self._runtime_handle, command)
         except AdbError as error:
             raise phone_error(error) from error
+        if fence is not None and (phone_sec := refused_at(result.exit_code, result.stderr)) is not None:
+            raise PhoneTooLate(phone_sec)
         return ShellOutput(result.exit_code, result.stdout, result.stderr, result.truncated)
 
     async def screenshot(self) -> bytes:

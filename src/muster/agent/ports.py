@@ -5,10 +5,11 @@ Everything else sees what is here, so that the whole agent can run against in-me
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.task import StepState, TaskState
@@ -39,6 +40,29 @@ class PhoneError(Exception):
         self.fate_unknown = fate_unknown
 
 
+class PhoneTooLate(PhoneError):
+    """The fence held the command back, so nothing happened. `phone_sec`: what the phone's clock showed."""
+
+    def __init__(self, phone_sec: int) -> None:
+        super().__init__(
+            FailureReason.DEVICE_UNRESPONSIVE,
+            "the phone came to the command only after its deadline, and did nothing",
+            fate_unknown=False,
+        )
+        self.phone_sec = phone_sec
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A command must not start once the *phone's* clock is past `deadline_sec` (epoch seconds; spec/10).
+
+    `timeout_sec`: the phone itself ends it after so long.
+    """
+
+    deadline_sec: int
+    timeout_sec: int | None = None
+
+
 class Phone(Protocol):
     """One attached phone. Every call is ended by cancelling its await, which leaves nothing behind on this PC."""
 
@@ -52,8 +76,8 @@ class Phone(Protocol):
         """Where it is attached now (R6.2)."""
         ...
 
-    async def shell(self, command: str) -> ShellOutput:
-        """Runs `command` in the phone's shell. Raises PhoneError."""
+    async def shell(self, command: str, *, fence: Fence | None = None) -> ShellOutput:
+        """Runs `command` in the phone's shell. Raises PhoneError, PhoneTooLate."""
         ...
 
     async def screenshot(self) -> bytes:
@@ -227,4 +251,4 @@ class ExecutorSettings:
     upload_timeout_ms: int
     preflight_timeout_ms: int
     allow_raw_shell: bool = False
-    secrets: Mapping[str, str] = field(default_factory=dict)
+    secrets: NodeSecrets = NO_SECRETS

@@ -30,6 +30,8 @@ VENDOR_LIST_INTERVAL_MS: Final = 5_000
 ONLINE_WINDOW_SEC: Final = 30
 HEARTBEAT_INTERVAL_SEC: Final = 10
 DEVICE_GRACE_WAIT_MS: Final = 15_000
+# The last second of 2038-01-19 that mksh, with its 32-bit numbers, can compare (spec/10, the deadline fence).
+PHONE_CLOCK_SEC_MAX: Final = 2**31 - 1
 
 # Node and backend (spec/03)
 PULL_WAIT_MS_DEFAULT: Final = 25_000

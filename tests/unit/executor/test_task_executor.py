@@ -24,6 +24,7 @@ from tests.support.virtual_time import LoopClock, run_in_virtual_time
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.ports import PhoneError, SpoolError, TaskOutcome, UploadError
 from muster.agent.preflight.device import PROBE
+from muster.agent.secrets import NodeSecrets
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.task import StepState, TaskState
@@ -328,11 +329,11 @@ def test_raw_runs_only_where_the_nodes_own_settings_allow_it(allowed: bool) -> N
 def test_a_secret_reaches_the_phone_and_nothing_else() -> None:
     secret = "it's s3cret"
     answer = ended(f"typed {secret}", 1, f"bad: it'\\''s%ss3cret {secret}")
-    bench = Bench(MemoryPhone(answers={"input text 'it'\\''s%ss3cret'": [answer]}), secrets={"PW": secret})
+    bench = Bench(MemoryPhone(answers={"input text 'it'\\''s%ss3cret'": [answer]}), secrets=NodeSecrets({"PW": secret}))
     outcome = bench.run(adb("a", "input text {{secret.PW|input}}"))
     assert bench.phone.steps_commands == ["input text 'it'\\''s%ss3cret'"]
     told = repr(bench.told.steps) + repr(outcome)
-    assert "s3cret" not in told and "•••" in told
+    assert "s3cret" not in told and "***" in told
 
 
 def test_a_secret_that_this_node_has_not_is_a_missing_param() -> None:

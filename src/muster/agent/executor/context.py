@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from muster.agent.executor.words import Mask
+from muster.agent.executor.masking import Mask
+from muster.agent.phone_clock import PhoneClock
 from muster.agent.ports import (
     ExecutorSettings,
     Phone,
     Phones,
+    PhoneTooLate,
     ShellOutput,
     Spool,
     SpooledArtifact,
@@ -18,6 +20,7 @@ from muster.agent.preflight.absence import gone
 from muster.domain.failure import FailureReason
 from muster.recipe.model import AssertStep, StepBase
 from muster.recipe.render import Values, layered
+from muster.runtime.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class TaskContext:
     spool: Spool
     settings: ExecutorSettings
     mask: Mask
+    clock: Clock
+    # Monotonic: when the task's time is up, and when that of the try that is going on.
+    task_deadline: float
+    deadline: float = 0.0
+    phone_clock: PhoneClock | None = None
     outputs: dict[str, ShellOutput] = field(default_factory=dict)
     pictures: dict[str, SpooledArtifact] = field(default_factory=dict)
     stored: StoredArtifact | None = None
@@ -51,11 +59,32 @@ class TaskContext:
             raise gone(self.phones.status(self.task.device_id))
         return phone
 
+    def begin_try(self, limit_ms: int) -> None:
+        """A try of a step begins, with so much time."""
+        self.deadline = min(self.clock.monotonic() + limit_ms / 1000, self.task_deadline)
+
+    async def shell(self, command: str) -> ShellOutput:
+        """Runs a command that does not start after this try's time, even on a phone that hangs. Raises PhoneError."""
+        try:
+            return await self._fenced(command)
+        except PhoneTooLate as late:
+            if self.phone_clock is None:
+                raise
+            # In time, as this node counts: so somebody has set the phone's clock since it was read. Nothing has run.
+            has_timeout = self.phone_clock.has_timeout
+            self.phone_clock = PhoneClock.read(late.phone_sec, self.clock.monotonic(), has_timeout=has_timeout)
+            return await self._fenced(command)
+
+    async def _fenced(self, command: str) -> ShellOutput:
+        fence = self.phone_clock and self.phone_clock.fence(self.deadline, self.clock.monotonic())
+        phone = self.phone()
+        return await (phone.shell(command, fence=fence) if fence else phone.shell(command))
+
     def values(self, step: StepBase) -> Values:
         """What placeholders stand for in this step (spec/02, Parameters)."""
         run = self.task.run
         params = layered(run.recipe.params, step.params, run.params, self._built_ins())
-        return Values(params, self.settings.secrets)
+        return Values(params, self.settings.secrets.of(self.task.device_id))
 
     def keep_output(self, step_id: str, output: ShellOutput) -> None:
         """Remembers an output that a later `assert` names; others would only fill memory."""

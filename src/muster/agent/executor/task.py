@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.kinds import StepKinds
+from muster.agent.executor.masking import Mask
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
-from muster.agent.executor.words import Mask
 from muster.agent.ports import (
     ExecutorSettings,
     PhoneError,
@@ -64,11 +64,14 @@ class TaskExecutor:
         self._clock = clock
         self._gates = gates
         self._kinds = StepKinds(verify)
+        self._mask = Mask(settings.secrets.values())
 
     async def execute(self, task: Task, report: Reporter) -> TaskOutcome:
         """From preflight to the outcome. Cancelling ends the work at once."""
-        mask = Mask(self._settings.secrets.values())
-        context = TaskContext(task, self._phones, self._spool, self._settings, mask)
+        deadline = self._clock.monotonic() + task.run.global_timeout_ms / 1000
+        context = TaskContext(
+            task, self._phones, self._spool, self._settings, self._mask, self._clock, task_deadline=deadline
+        )
         execution = _Execution(context, report, self._clock, self._gates, self._kinds)
         with bind_context(run_id=task.run.run_id, node_id=self._settings.node_id, device_id=task.device_id):
             log.info("Task started", attempt=task.attempt, workflow_id=task.run.workflow_id)
@@ -118,7 +121,8 @@ class _Execution:
             if not limit.expired():
                 raise
             outcome = await self._out_of_time()
-        return replace(outcome, runtime_handle=handle, artifact=self.context.stored)
+        message = outcome.error_message and self.context.mask(outcome.error_message)
+        return replace(outcome, error_message=message, runtime_handle=handle, artifact=self.context.stored)
 
     async def _preflight_and_steps(self) -> TaskOutcome:
         task, phones = self.context.task, self.context.phones
@@ -131,6 +135,7 @@ class _Execution:
         verdict = await pass_gates(subject, self.gates)
         if isinstance(verdict, Refused):
             return TaskOutcome(verdict.status, verdict.reason, self._tidy(verdict.message))
+        self.context.phone_clock = subject.phone_clock
         return await self._steps(verdict)
 
     async def _steps(self, facts: DeviceFacts) -> TaskOutcome:
@@ -157,7 +162,7 @@ class _Execution:
         return TaskOutcome(TaskState.FAILED, reason, self._tidy(message), failed_steps)
 
     async def _skip(self, step: Step, action: SkipStep) -> None:
-        await self.report.progress(
+        await self._tell(
             StepProgress(
                 step_id=step.id,
                 phase=step.phase,
@@ -173,7 +178,7 @@ class _Execution:
         if action.pause_ms:
             await self.clock.sleep(action.pause_ms / 1000)
         self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
-        await self.report.progress(self._progress(step, StepState.RUNNING))
+        await self._tell(self._progress(step, StepState.RUNNING))
         result, timed_out = await self._within_limit(step, action)
         outcome = StepOutcome(self._elapsed_ms(), result.reason, timed_out, result.fate_unknown or timed_out)
         await self._tell_end(step, result, outcome)
@@ -184,6 +189,7 @@ class _Execution:
         """What the step answered, and whether it ran out of time instead."""
         if action.limit_ms <= 0:
             return StepResult(FailureReason.STEP_TIMEOUT, f"phase {step.phase} had used up its time before"), True
+        self.context.begin_try(action.limit_ms)
         try:
             async with asyncio.timeout(action.limit_ms / 1000) as limit:
                 return await self.kinds.run(step, self.context), False
@@ -198,15 +204,26 @@ class _Execution:
         except TemplateError as error:
             return StepResult(FailureReason.STEP_FAILED, str(error)), False
 
+    async def _tell(self, step: StepProgress) -> None:
+        """The one way out for what a step says: no secret passes, whoever forgot to mask it (R7.2)."""
+        mask = self.context.mask
+        await self.report.progress(
+            replace(
+                step,
+                log_snippet=step.log_snippet and mask(step.log_snippet),
+                error_message=step.error_message and mask(step.error_message),
+            )
+        )
+
     async def _tell_end(self, step: Step, result: StepResult, outcome: StepOutcome) -> None:
         if result.reason is None:
             done = self._progress(step, StepState.COMPLETED)
-            await self.report.progress(replace(done, exit_code=result.exit_code, log_snippet=result.snippet))
+            await self._tell(replace(done, exit_code=result.exit_code, log_snippet=result.snippet))
             return
         self.last_error = result.message
         reason = failure_reason(step, outcome)
         log.warning("Step failed", step_id=step.id, reason=reason.value, error=self._tidy(result.message))
-        await self.report.progress(
+        await self._tell(
             replace(
                 self._progress(step, StepState.FAILED),
                 exit_code=result.exit_code,
@@ -223,7 +240,7 @@ class _Execution:
         if self.running is not None:
             step = self.context.task.run.recipe.steps[self.running.action.index]
             message, failed_steps = f"{message}; it was in step {step.id}", (*failed_steps, step.id)
-            await self.report.progress(
+            await self._tell(
                 replace(
                     self._progress(step, StepState.FAILED),
                     failure_reason=FailureReason.TASK_TIMEOUT,

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 from typing import Final
 
+from muster.agent.phone_clock import PhoneClock
 from muster.agent.ports import PhoneError, ShellOutput
 from muster.agent.preflight.absence import refusal
 from muster.agent.preflight.gate import Refused, Subject
@@ -12,7 +13,9 @@ from muster.domain.task import TaskState
 
 _TOKEN: Final = "muster-probe"  # noqa: S105  # a word to be echoed, no secret
 _PROPERTIES: Final = ("sys.boot_completed", "ro.build.version.sdk", "ro.product.model", "ro.product.manufacturer")
-PROBE: Final = "; ".join([f"echo {_TOKEN}", *(f"getprop {name}" for name in _PROPERTIES)])
+# The clock comes last: the nearer to the answer it is read, the better the reading.
+_LOOKS: Final = (*(f"getprop {name}" for name in _PROPERTIES), "command -v timeout || echo", "date +%s")
+PROBE: Final = "; ".join((f"echo {_TOKEN}", *_LOOKS))
 
 
 class Present:
@@ -48,7 +51,7 @@ class Answers:
         token, *values = output.stdout.decode("utf-8", "replace").splitlines() or [""]
         if token.strip() != _TOKEN:
             return _refuse(f"the phone's shell answers nonsense: {output.stdout[:80]!r}, exit {output.exit_code}")
-        booted, sdk, model, manufacturer = [*(value.strip() for value in values), "", "", "", ""][:4]
+        booted, sdk, model, manufacturer, timeout, clock = [*map(str.strip, values), *[""] * len(_LOOKS)][: len(_LOOKS)]
         if booted != "1":
             return _refuse(f"the phone is still starting up (sys.boot_completed is “{booted}”)")
         subject.facts = replace(
@@ -57,6 +60,9 @@ class Answers:
             model=model or None,
             manufacturer=manufacturer or None,
         )
+        if clock.isascii() and clock.isdigit() and len(clock) <= 10:
+            answered = subject.clock.monotonic()
+            subject.phone_clock = PhoneClock.read(int(clock), answered, has_timeout=bool(timeout))
         return None
 
 

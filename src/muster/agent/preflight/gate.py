@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from muster.agent.phone_clock import PhoneClock
 from muster.agent.ports import Phones
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
@@ -21,13 +22,14 @@ class Refused:
 
 @dataclass(slots=True)
 class Subject:
-    """The phone that wants to pass. Gates write into `facts` what they learn."""
+    """The phone that wants to pass. Gates write into `facts` and `phone_clock` what they learn."""
 
     device_id: str
     phones: Phones
     clock: Clock
     timeout_ms: int
     facts: DeviceFacts
+    phone_clock: PhoneClock | None = None
 
 
 class Gate(Protocol):

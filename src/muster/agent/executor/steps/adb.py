@@ -10,7 +10,7 @@ from muster.recipe.render import render_command
 async def run_adb(step: AdbStep, context: TaskContext) -> StepResult:
     """An exit status other than 0 is a failure; its output is kept for a later `assert` either way."""
     command = render_command(step.command, context.values(step), allow_raw=context.settings.allow_raw_shell)
-    output = await context.phone().shell(command)
+    output = await context.shell(command)
     context.keep_output(step.id, output)
     words = snippet(output.stdout, output.stderr, truncated=output.truncated, mask=context.mask)
     if output.exit_code == 0:

@@ -1,7 +1,8 @@
 """`assert`: what an earlier step said, against what the recipe expects."""
 
 from muster.agent.executor.context import StepResult, TaskContext
-from muster.agent.executor.words import Mask, decode, tail
+from muster.agent.executor.masking import Mask
+from muster.agent.executor.words import decode, tail
 from muster.agent.ports import ShellOutput
 from muster.domain.failure import FailureReason
 from muster.recipe.model import AssertStep, OutputExpectation
