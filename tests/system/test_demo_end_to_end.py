@@ -53,7 +53,7 @@ async def test_two_demos_with_data_of_their_own_do_not_disturb_each_other(tmp_pa
     async with muster(*waiting, str(tmp_path / "one"), cwd=tmp_path) as one:
         await one.wait_for_line("staying up", limit_sec=170)
         ran = await run_muster(
-            "demo", "--devices", "3", "--exit", "--json", "--data", str(tmp_path / "two"), cwd=tmp_path
+            "demo", "--devices", "3", "--exit", "--json", "--port", "0", "--data", str(tmp_path / "two"), cwd=tmp_path
         )
         assert_run_succeeded_with_a_picture_of_each(ran, tmp_path / "two", 3)
         refused = await run_muster(*waiting, str(tmp_path / "one"), cwd=tmp_path)
