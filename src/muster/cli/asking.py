@@ -14,7 +14,7 @@ from muster.runtime.settings import Raw, Settings, load_settings
 AnswerT = TypeVar("AnswerT")
 
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Backend to talk to. [default: $MUSTER_URL, else http://127.0.0.1:8700]")
+    str | None, typer.Option("--url", help="Backend to talk to. (default: $MUSTER_URL, else http://127.0.0.1:8700)")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout instead of a table.")]
 

@@ -74,14 +74,14 @@ def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="End with the run's result as exit status.")] = False,
     data: Annotated[Path, typer.Option("--data", help="Folder for everything.")] = DATA_DEFAULT,
     port: Annotated[
-        int | None, typer.Option("--port", min=0, max=65_535, help="[default: 8700, a free one if that is taken]")
+        int | None, typer.Option("--port", min=0, max=65_535, help="(default: 8700, a free one if that is taken)")
     ] = None,
     stop_on_eof: StopOnEofOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Shows all of Muster without a phone: a virtual rack, backend, agent and console, and one run on every phone.
+    """Shows all of Muster without a phone: a virtual rack, backend, agent, console, and one run on every phone.
 
-    Stays up until Ctrl-C, so that the console can be looked at; with --exit it ends with the run's result:
+    Stays up until Ctrl-C, so that the console can be looked at; with --exit the exit status is the run's:
     0 all succeeded, 1 some did not, 2 could not be run.
 
     Example: muster demo --devices 20 --exit

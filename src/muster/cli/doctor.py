@@ -52,7 +52,7 @@ class Finding:
 def doctor(
     backend: Annotated[bool, typer.Option("--backend", help="Only what the backend needs.")] = False,
     node: Annotated[bool, typer.Option("--node", help="Only what the agent of this PC needs.")] = False,
-    data: Annotated[Path | None, typer.Option("--data", help="Data folder to look at. [default: .muster]")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Data folder to look at. (default: .muster)")] = None,
     adb_server: Annotated[str | None, typer.Option("--adb-server", help="HOST:PORT.")] = None,
     vendor_url: Annotated[str | None, typer.Option("--vendor-url", help="Address of the vendor tool, or none.")] = None,
     url: UrlOption = None,

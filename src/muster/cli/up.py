@@ -19,9 +19,9 @@ NODE_ID_DEFAULT = "PC-01"
 
 @app.command()
 def up(
-    data: Annotated[Path | None, typer.Option("--data", help="Folder for everything. [default: .muster]")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder for everything. (default: .muster)")] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port of API and console; 0: a free one.")] = None,
-    node_id: Annotated[str | None, typer.Option("--node-id", help="Name of this PC. [default: PC-01]")] = None,
+    node_id: Annotated[str | None, typer.Option("--node-id", help="Name of this PC. (default: PC-01)")] = None,
     adb_server: Annotated[str | None, typer.Option("--adb-server", help="HOST:PORT.")] = None,
     vendor_url: Annotated[str | None, typer.Option("--vendor-url", help="Address of the vendor tool, or none.")] = None,
     stop_on_eof: StopOnEofOption = False,
