@@ -27,6 +27,7 @@ export class PhonePane {
   #again = 0;
   #loadedAt = 0;
   #rows = new Map();
+  #revealed = "";
   #log;
 
   constructor(runId) {
@@ -63,6 +64,7 @@ export class PhonePane {
     clearTimeout(this.#again);
     this.#loadedAt = 0;
     this.#rows.clear();
+    this.#revealed = "";
     this.at.steps.replaceChildren();
     this.at.shot.replaceChildren();
     this.#log.clear();
@@ -166,11 +168,20 @@ export class PhonePane {
     if (!this.#rows.size) this.at.steps.replaceChildren();
     if (!steps.length) this.at.steps.replaceChildren(make("li", "muted note", say("no_steps")));
     for (const step of steps) this.#showStep(step);
+    this.#reveal(steps.find((step) => step.status === "failed") ?? steps.at(-1));
     const shots = steps.filter((step) => step.artifact).map((step) => step.artifact);
     const newest = shots.sort((a, b) => a.taken_at - b.taken_at).at(-1);
     if (newest) this.#showShot(newest.artifact_id, newest.taken_at);
     else if (!this.at.shot.firstElementChild) this.at.shot.replaceChildren(make("p", "muted", say("no_shot")));
     this.#log.write(steps);
+  }
+
+  /** The failing step, else the newest, is in sight; a list that was scrolled by hand is left alone until that changes. */
+  #reveal(step) {
+    if (!step || step.step_id === this.#revealed) return;
+    this.#revealed = step.step_id;
+    const row = this.#rows.get(step.step_id);
+    this.at.steps.scrollTop = row.offsetTop + row.offsetHeight - this.at.steps.clientHeight;
   }
 
   #showStep(step) {
@@ -221,6 +232,8 @@ class LogTail {
 
   write(steps) {
     const first = !this.#parts.size;
+    // The position itself, not the last scroll event: that may still be on its way, and the reader be pulled down.
+    if (!first && !this.#isAtEnd()) this.#set(false);
     let failing = null;
     for (const step of steps) {
       const text = step.log_snippet ?? "";
@@ -259,8 +272,12 @@ class LogTail {
   }
 
   #onScroll() {
-    const atEnd = this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 8;
+    const atEnd = this.#isAtEnd();
     if (atEnd !== this.#following) this.#set(atEnd);
+  }
+
+  #isAtEnd() {
+    return this.box.scrollHeight - this.box.scrollTop - this.box.clientHeight < 8;
   }
 
   #set(following) {
