@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.backend.fields import field_name
@@ -55,10 +55,11 @@ class IngestEvents:
 
         Raises StoreUnavailableError: then nothing was taken in, and the node sends it all again.
         """
-        checked = [_check(item) for item in raw]
+        checked = _checked(raw)
         durable = [item for item in checked if not isinstance(item, EventVerdict | NodeHeartbeatEvent)]
         landed = await self._land(durable) if durable else {}
         verdicts = []
+        told: set[str] = set()
         for item in checked:
             if isinstance(item, EventVerdict):
                 verdicts.append(item)
@@ -66,9 +67,10 @@ class IngestEvents:
                 is_new = self._presence.heartbeat(item.event_id, item.payload)
                 verdicts.append(EventVerdict(event_id=item.event_id, ok=True, duplicate=not is_new))
             else:
+                verdict = landed[item.event_id]
                 # The second of two with one id in this batch is a duplicate of the first.
-                verdicts.append(landed[item.event_id])
-                landed[item.event_id] = landed[item.event_id].model_copy(update={"duplicate": True})
+                verdicts.append(verdict.model_copy(update={"duplicate": True}) if item.event_id in told else verdict)
+                told.add(item.event_id)
         return verdicts
 
     async def _land(self, batch: Sequence[Event]) -> dict[str, EventVerdict]:
@@ -91,20 +93,34 @@ class IngestEvents:
         }
 
 
-def _check(raw: object) -> Event | EventVerdict:
-    """The event, or the verdict that names its first wrong field."""
+def _checked(raw: Sequence[object]) -> list[Event | EventVerdict]:
+    """Each event, or the verdict that names its first wrong field."""
+    # Asked of the whole batch at once, and of each event only when it is not so: nearly never.
+    is_unicode = _is_unicode(raw)
+    return [_check(item, is_unicode=is_unicode) for item in raw]
+
+
+def _check(raw: object, *, is_unicode: bool) -> Event | EventVerdict:
     try:
         event = event_adapter.validate_python(raw)
-        event.model_dump_json()  # half a surrogate pair, where it was not mended, could be stored nowhere
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         loc = first["loc"]
         # The event's type leads the path as the tag of the union; a person has no use for it.
         path = field_name(loc[1:] if len(loc) > 1 else loc) or ("type" if isinstance(raw, dict) else "")
         return _refused(raw, path, first["msg"])
-    except PydanticSerializationError:
+    if not is_unicode and not _is_unicode(event):
         return _refused(raw, "payload", "a text in it is not Unicode")
     return event
+
+
+def _is_unicode(value: object) -> bool:
+    """Half a surrogate pair, where it was not mended, could be stored nowhere."""
+    try:
+        to_json(value)
+    except PydanticSerializationError:
+        return False
+    return True
 
 
 def _refused(raw: object, path: str, message: str) -> EventVerdict:

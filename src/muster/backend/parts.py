@@ -11,6 +11,7 @@ from typing import Any
 from muster.backend.bus import Bus
 from muster.backend.create_run import CreateRunUseCase
 from muster.backend.hand_out_commands import HandOutCommands
+from muster.backend.housekeeping import keep_house
 from muster.backend.ingest_events import IngestEvents
 from muster.backend.live import LiveRuns
 from muster.backend.presence import Presence
@@ -20,14 +21,17 @@ from muster.backend.uploads import Uploads
 from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.runtime.clock import Clock, SystemClock
 from muster.runtime.ids import id_source
+from muster.runtime.logs import get_logger
 from muster.runtime.private_folder import make_private, write_private
 from muster.runtime.supervision import Background
 from muster.store import schema
-from muster.store.database import Database, sqlite_url
+from muster.store.database import Database, StoreUnavailableError, sqlite_url
 from muster.store.objects import Objects
 
 DATABASE_FILE = "muster.db"
+OBJECTS_FOLDER = "objects"
 UPLOAD_KEY_FILE = "upload.key"
+_log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -73,21 +77,37 @@ async def open_parts(
     """Brings the database up to date, loads what is known, keeps presence flushed; on leaving, saves it."""
     clock = clock or SystemClock()
     make_private(settings.data_dir)
-    objects = Objects.in_folder(settings.data_dir / "objects")
+    objects = (
+        Objects.at(settings.objects_url)
+        if settings.objects_url
+        else Objects.in_folder(settings.data_dir / OBJECTS_FOLDER)
+    )
     async with Database(settings.database_url or sqlite_url(settings.data_dir / DATABASE_FILE)) as database:
         await schema.upgrade(database)
         parts = _assemble(settings, clock, rng, database, objects)
         await parts.presence.load(database)
         await parts.workflows.save_seeds(seeds)
         async with Background() as background:
-            flushing = background.start("presence flush", parts.presence.keep_flushing(database))
+            chores = [
+                background.start("presence flush", parts.presence.keep_flushing(database)),
+                background.start("housekeeping", keep_house(database, clock)),
+            ]
             try:
                 yield parts
             finally:
-                flushing.cancel()
+                for chore in chores:
+                    chore.cancel()
                 parts.bus.close()
                 await parts.live.close()
-        await parts.presence.flush(database)
+        await _save(parts.presence, database)
+
+
+async def _save(presence: Presence, database: Database) -> None:
+    """What is lost here the next heartbeats bring back: no reason to end badly."""
+    try:
+        await presence.flush(database)
+    except StoreUnavailableError as error:
+        _log.warning("Presence could not be saved", reason=str(error))
 
 
 def _assemble(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.dialects import AnyRows, insert_into
@@ -17,6 +17,17 @@ async def remember(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> se
     """Which of these events were never seen before; from now on they are."""
     statement = insert_into(tx, callback_events).on_conflict_do_nothing().returning(callback_events.c.event_id)
     return set((await tx.execute(statement, list(rows))).scalars())
+
+
+async def forget(tx: AsyncConnection, *, last_id: str, before_ms: int, limit: int) -> int:
+    """Forgets up to `limit` events with an id below `last_id` that came before `before_ms`; gives their number.
+
+    Both, since an id holds its node's clock: one that runs years behind must not make us forget what has just come.
+    """
+    c = callback_events.c
+    old = select(c.event_id).where(c.event_id < last_id, c.received_at < before_ms).order_by(c.event_id).limit(limit)
+    result = await tx.execute(delete(callback_events).where(c.event_id.in_(old)).returning(c.event_id))
+    return len(result.all())
 
 
 async def save_steps(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:

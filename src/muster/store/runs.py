@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, bindparam, func, insert, select, update
+from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.run import RunState
@@ -90,6 +90,11 @@ async def remember_key(tx: AsyncConnection, **columns: Any) -> None:
 async def find_key(tx: AsyncConnection, key: str) -> AnyRow | None:
     """What was asked for (`body_hash`) and answered under the key."""
     return (await tx.execute(select(idempotency_keys).where(idempotency_keys.c.key == key))).first()
+
+
+async def forget_keys(tx: AsyncConnection, before_ms: int) -> None:
+    """Forgets keys that were used before `before_ms`."""
+    await tx.execute(delete(idempotency_keys).where(idempotency_keys.c.created_at < before_ms))
 
 
 def _with_name() -> AnySelect:
