@@ -43,11 +43,13 @@ class DiskSpool:
         self._new_id = new_id
         self._bytes_max = bytes_max
         self._files = files
+        self._being_added: set[str] = set()
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
         """See `Spool`."""
         taken_at_ms = self._clock.now_ms()
         path = self._folder / f"{self._new_id()}.png"
+        self._being_added.add(path.name)
         try:
             if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
                 raise SpoolError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
@@ -65,7 +67,10 @@ class DiskSpool:
             )
             await self._ledger.spool_add(artifact)
         except (OSError, JournalError) as error:
+            self._discard(path)
             raise SpoolError(f"the picture cannot be kept on this node's disk: {error}") from error
+        finally:
+            self._being_added.discard(path.name)
         return artifact
 
     async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:
@@ -87,15 +92,28 @@ class DiskSpool:
         ticket = await self._link.request_upload(request)
         await self._link.put_object(ticket, artifact.path)
         await self._ledger.spool_stored(artifact.path.name, ticket.key)
-        self._files.remove(artifact.path)
+        self.discard(artifact)
         return StoredArtifact(artifact.step_id, ticket.key, artifact.sha256, artifact.size)
 
+    def discard(self, artifact: SpooledArtifact) -> None:
+        """The store has it."""
+        self._discard(artifact.path)
+
+    def _discard(self, path: Path) -> None:
+        """A file that cannot be removed now goes with a later `tidy`."""
+        try:
+            self._files.remove(path)
+        except OSError as error:
+            log.warning("The file of a picture stays for now", file=path.name, error=str(error))
+
     async def tidy(self) -> None:
-        """Removes what a crash left half done: files that the journal does not know."""
+        """Removes what a crash or a task's time-out left half done: files that the journal does not know."""
+        # In this order: what is there and not being added was recorded before the journal is asked, or never will be.
+        there = [name for name in self._files.names(self._folder) if name not in self._being_added]
         known = await self._ledger.spool_names()
-        for name in self._files.names(self._folder):
+        for name in there:
             if name not in known:
-                self._files.remove(self._folder / name)
+                self._discard(self._folder / name)
 
 
 class SpoolSweeper:
@@ -141,7 +159,8 @@ class SpoolSweeper:
             while leftovers := await self._ledger.spool_leftovers(LEFTOVERS_AT_ONCE):
                 for leftover in leftovers:
                     await self._take(leftover)
-        except (LinkError, JournalError) as error:
+            await self._spool.tidy()
+        except (LinkError, JournalError, OSError) as error:
             log.warning("Pictures wait in the spool", error=str(error))
             return False
         return True
@@ -152,6 +171,8 @@ class SpoolSweeper:
             if leftover.storage_path is None:
                 stored = await self._spool.store(picture)
             else:
+                # A kill may have come between the store's answer and the end of the file.
+                self._spool.discard(picture)
                 stored = StoredArtifact(picture.step_id, leftover.storage_path, picture.sha256, picture.size)
         except OSError as error:
             await self._give_up(picture, f"its file cannot be read: {error}")

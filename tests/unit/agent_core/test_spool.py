@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.support.agent_parts import (
 
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
+from muster.agent.picture_files import DiskPictureFiles
 from muster.agent.ports import Spool, SpooledArtifact, SpoolError, StoredArtifact, Task, TaskOutcome, UploadError
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain.failure import FailureReason
@@ -177,6 +179,82 @@ async def test_a_stored_picture_that_nothing_told_of_is_told_without_a_second_up
     event = (await told(journal))[-1]
     assert event["payload"]["artifact"]["storage_path"] == unnamed.storage_path
     assert len(backend.objects) == 2
+
+
+async def test_a_picture_that_a_kill_left_on_the_disk_after_it_was_stored_leaves_the_disk_when_it_is_told(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    backend = MemoryBackend()
+    spool = spool_of(tmp_path, journal, backend)
+    task = await begun(journal)
+    artifact = await spool.add(task, "shot", PNG)
+    await journal.spool_stored(artifact.path.name, "key")  # and then the process was killed
+    await end(journal, task)
+    async with sweeping(journal, spool):
+        await has_told(journal, "artifact_stored")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+class UnremovableFiles(DiskPictureFiles):
+    """A virus scanner holds every file open (Windows)."""
+
+    def remove(self, path: Path) -> None:
+        raise PermissionError(13, "in use", str(path))
+
+
+async def test_a_stored_picture_whose_file_cannot_be_removed_is_stored_all_the_same(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    backend = MemoryBackend()
+    spool = DiskSpool(
+        tmp_path / "spool", journal, backend, clock=CLOCK, new_id=id_source(CLOCK), files=UnremovableFiles()
+    )
+    artifact = await spool.add(await begun(journal), "shot", PNG)
+    stored = await spool.upload(artifact)
+    assert backend.objects == {stored.storage_path: PNG}
+
+
+async def test_a_picture_that_the_journal_does_not_take_leaves_no_file_behind(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path) as journal:
+        spool = spool_of(tmp_path, journal, MemoryBackend())
+        task = await begun(journal)
+        await spool.add(task, "shot", PNG)
+        with sqlite3.connect(tmp_path / "journal.sqlite3") as other:
+            other.execute("DROP TABLE spool")
+            other.execute("CREATE TABLE spool (size INTEGER, storage_path TEXT)")
+        other.close()
+        with pytest.raises(SpoolError, match="cannot be kept"):
+            await spool.add(task, "shot", PNG)
+        assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+class StalledFiles(DiskPictureFiles):
+    """The file is there, and the disk does not say so."""
+
+    def __init__(self) -> None:
+        self.is_written = asyncio.Event()
+
+    async def write(self, path: Path, content: bytes) -> str:
+        await super().write(path, content)
+        self.is_written.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_the_file_of_a_task_that_was_cut_off_while_it_was_written_is_swept(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    files = StalledFiles()
+    spool = DiskSpool(tmp_path / "spool", journal, MemoryBackend(), clock=CLOCK, new_id=id_source(CLOCK), files=files)
+    task = await begun(journal)
+    adding = asyncio.create_task(spool.add(task, "shot", PNG))
+    await files.is_written.wait()
+    await spool.tidy()
+    assert len(list((tmp_path / "spool").iterdir())) == 1, "it is being added"
+    adding.cancel()
+    await asyncio.gather(adding, return_exceptions=True)
+    await spool.tidy()
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 async def test_the_sweeper_tries_again_until_the_store_is_back(tmp_path: Path, journal: SqliteJournal) -> None:
