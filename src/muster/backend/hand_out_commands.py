@@ -10,11 +10,13 @@ from muster.backend.presence import Presence
 from muster.backend.refusal import ProblemSlug, Refusal
 from muster.domain.limits import COMMAND_REDELIVERY_SEC, INSTANCE_TAKEOVER_SEC
 from muster.runtime.clock import Clock
+from muster.runtime.logs import get_logger
 from muster.store import commands
 from muster.store.database import Database
 
 # An agent whose connection broke polls again within a second or two; one that was killed never does.
 GONE_GRACE_SEC: Final = 5
+_log = get_logger()
 _REDELIVERY_MS = COMMAND_REDELIVERY_SEC * 1000
 
 
@@ -43,6 +45,7 @@ class HandOutCommands:
         """What is due to this instance; waits up to `wait_ms` for the first command, or until the client is gone."""
         seat = self._sit_down(node_id, instance_id)
         if seat is None:
+            _log.warning("A second agent was refused", node_id=node_id, instance_id=instance_id)
             return _taken(node_id)
         self._presence.register(node_id)
         with self._bus.listen(node_id) as listener:

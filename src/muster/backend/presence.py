@@ -106,6 +106,8 @@ class Presence:
         self._unsaved_devices.add(report.device_id)
 
     def _put_node(self, record: NodeRecord) -> None:
+        if record.node_id not in self._nodes:
+            _log.info("Node registered", node_id=record.node_id)
         self._nodes[record.node_id] = record
         self._unsaved_nodes.add(record.node_id)
 
