@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from tests.support.manual_clock import ManualClock
 
+from muster.sim.display import make_screen
 from muster.sim.latency import NoPace, Pace
 from muster.sim.models import MODELS, Identity
 from muster.sim.phone import Phone
-from muster.sim.rack import make_screen
 from muster.sim.shell.streams import Capture, Source, Streams
 
 DEVICE_ID = "R3CW0TEST01"

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Protocol
 
-from muster.sim.models import Model
-from muster.sim.screen import SignInPolicy
+from muster.sim.models import Identity, Model
+from muster.sim.screen import Screen as DrawnScreen
+from muster.sim.screen import ScreenSpec, SignInPolicy
 
 
 class Screen(Protocol):
@@ -163,3 +164,10 @@ class Display:
         """The accessibility dump of the same moment's screen."""
         async with self._free:
             return self.screen.dump()
+
+
+def make_screen(identity: Identity) -> Screen:
+    """The screen that belongs to a phone."""
+    model = identity.model
+    spec = ScreenSpec(identity.device_id, model.model, model.width, model.height, model.density, identity.seed)
+    return DrawnScreen(spec)

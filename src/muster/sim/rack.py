@@ -19,11 +19,11 @@ from muster.sim.casting import CastRack
 from muster.sim.commandlog import Gauge
 from muster.sim.conduct import begins_attached, live, prepare
 from muster.sim.control import ControlServer
+from muster.sim.display import make_screen
 from muster.sim.latency import NoPace, Pace, SpreadPace
 from muster.sim.models import Identity, draw_identities
 from muster.sim.phone import Phone
 from muster.sim.profile import Profile, assign, load_profile
-from muster.sim.screen import Screen, ScreenSpec
 from muster.sim.settings import RackSettings
 from muster.sim.states import PhoneState, state_of
 from muster.sim.vendor import VendorServer
@@ -212,10 +212,3 @@ class Rack:
         )
         prepare(phone, self.characters[identity.device_id])
         return phone
-
-
-def make_screen(identity: Identity) -> Screen:
-    """The screen that belongs to a phone."""
-    model = identity.model
-    spec = ScreenSpec(identity.device_id, model.model, model.width, model.height, model.density, identity.seed)
-    return Screen(spec)

@@ -94,6 +94,11 @@ class AdbDaemon:
             self._server = await loop.create_server(lambda: Connection(self), sock=_listen(0))
         self.port = self._server.sockets[0].getsockname()[1]
 
+    async def start_at(self, port: int) -> None:
+        """Listens on this very port. Raises OSError when it is taken."""
+        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=_listen(port))
+        self.port = port
+
     def stop(self) -> None:
         """Stops listening and drops all transports: the cable is out, or the phone is off."""
         if self._server is not None:
