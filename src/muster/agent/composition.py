@@ -24,6 +24,7 @@ from muster.agent.ports import ExecutorSettings, Phones, Task
 from muster.agent.pull import PullLoop
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
+from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain import limits
 from muster.runtime.clock import Clock
@@ -60,6 +61,8 @@ class AgentSettings:
     allow_raw_shell: bool = False
     drain_grace_sec: float = DRAIN_GRACE_SEC
     state_dir: Path | None = None
+    # None: `secrets.yaml` in the data folder, if there is one.
+    secrets_file: Path | None = None
 
 
 class Rack(VendorState, Protocol):
@@ -101,6 +104,7 @@ class AgentPorts:
     spool_folder: Path
     files: PictureFiles = ON_DISK
     verify_picture: VerifyPicture = whole_png_in_thread
+    secrets: NodeSecrets = NO_SECRETS
 
 
 class Agent:
@@ -161,6 +165,7 @@ class Agent:
                 upload_timeout_ms=settings.upload_timeout_ms,
                 preflight_timeout_ms=settings.preflight_timeout_ms,
                 allow_raw_shell=settings.allow_raw_shell,
+                secrets=ports.secrets,
             ),
             ports.clock,
             verify=ports.verify_picture,

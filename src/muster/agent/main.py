@@ -5,15 +5,17 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
+from muster.agent.executor.masking import Mask
 from muster.agent.http_link import HttpLink
 from muster.agent.journal import JournalError
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.locks import AlreadyRunningError, DeviceFileLocks, NodeLock, state_folder
 from muster.agent.rack import AttachedRack, RackSettings
+from muster.agent.secrets import FILE_NAME, NodeSecrets, SecretsError, load_secrets
 from muster.client.http import MusterClient
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
-from muster.runtime.logs import bind_context
+from muster.runtime.logs import bind_context, masked_logs
 from muster.runtime.private_folder import make_private
 
 __all__ = ["AgentCannotStart", "AgentSettings", "run_agent"]
@@ -23,10 +25,21 @@ async def run_agent(settings: AgentSettings, *, on_ready: Callable[[str], None])
     """Works until it is cancelled, then drains (spec/07) and raises CancelledError. Raises AgentCannotStart."""
     with bind_context(node_id=settings.node_id):
         async with AsyncExitStack() as stack:
-            await Agent(settings, await _open(settings, stack)).run(on_ready)
+            secrets = _secrets(settings)
+            stack.enter_context(masked_logs(Mask(secrets.values())))
+            await Agent(settings, await _open(settings, secrets, stack)).run(on_ready)
 
 
-async def _open(settings: AgentSettings, stack: AsyncExitStack) -> AgentPorts:
+def _secrets(settings: AgentSettings) -> NodeSecrets:
+    """Before anything else is opened, so that no line can be logged without the mask."""
+    given = settings.secrets_file
+    try:
+        return load_secrets(given or settings.data_dir / FILE_NAME, must_exist=given is not None)
+    except SecretsError as error:
+        raise AgentCannotStart(str(error)) from error
+
+
+async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitStack) -> AgentPorts:
     clock = SystemClock()
     new_id = id_source(clock)
     folder = settings.data_dir.absolute() / "agent"
@@ -50,4 +63,4 @@ async def _open(settings: AgentSettings, stack: AsyncExitStack) -> AgentPorts:
     )
     rack_settings = RackSettings(*settings.adb_server, settings.vendor_url, folder)
     rack = await stack.enter_async_context(AttachedRack(rack_settings, clock))
-    return AgentPorts(clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder)
+    return AgentPorts(clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder, secrets=secrets)

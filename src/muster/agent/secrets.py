@@ -71,7 +71,8 @@ def load_secrets(path: Path, *, must_exist: bool = True) -> NodeSecrets:
     if problems:
         raise SecretsError(f"{path}: {'; '.join(problems[:20])}")
     known: Any = document or {}
-    return NodeSecrets(known.get("node") or {}, known.get("devices") or {})
+    devices = known.get("devices") or {}
+    return NodeSecrets(known.get("node") or {}, {device_id: names or {} for device_id, names in devices.items()})
 
 
 def _read_private(path: Path, *, must_exist: bool) -> str | None:

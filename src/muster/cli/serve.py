@@ -16,14 +16,14 @@ from muster.runtime.settings import require
 backend_app = typer.Typer(add_completion=False)
 agent_app = typer.Typer(add_completion=False)
 
-DataOption = Annotated[Path | None, typer.Option("--data", help="Folder for all that is kept. [default: .muster]")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="Folder for all that is kept. (default: .muster)")]
 LogJsonOption = Annotated[bool, typer.Option("--log-json", help="Log lines as JSON, one object a line.")]
 
 
 @backend_app.command()
 def backend(
-    host: Annotated[str | None, typer.Option("--host", help="Address to listen on. [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option("--port", help="0 takes a free one. [default: 8700]")] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on. (default: 127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="0 takes a free one. (default: 8700)")] = None,
     data: DataOption = None,
     log_json: LogJsonOption = False,
     stop_on_eof: StopOnEofOption = False,
@@ -55,14 +55,17 @@ def backend(
 
 @agent_app.command()
 def agent(
-    backend: Annotated[str | None, typer.Option("--backend", help="Address of the backend. [$BACKEND_URL]")] = None,
-    node_id: Annotated[str | None, typer.Option("--node-id", help="Name of this PC, e.g. PC-01. [$NODE_ID]")] = None,
+    backend: Annotated[str | None, typer.Option("--backend", help="Address of the backend. ($BACKEND_URL)")] = None,
+    node_id: Annotated[str | None, typer.Option("--node-id", help="Name of this PC, e.g. PC-01. ($NODE_ID)")] = None,
     data: DataOption = None,
     adb_server: Annotated[
         str | None, typer.Option("--adb-server", help="HOST:PORT, started there if nothing answers.")
     ] = None,
     vendor_url: Annotated[str | None, typer.Option("--vendor-url", help="Address of the vendor tool, or none.")] = None,
-    concurrency: Annotated[int | None, typer.Option("--concurrency", help="Phones at once. [default: 20]")] = None,
+    concurrency: Annotated[int | None, typer.Option("--concurrency", help="Phones at once. (default: 20)")] = None,
+    secrets: Annotated[
+        Path | None, typer.Option("--secrets", help="File of this node's own secrets. (default: DATA/secrets.yaml)")
+    ] = None,
     log_json: LogJsonOption = False,
     stop_on_eof: StopOnEofOption = False,
 ) -> None:
@@ -81,6 +84,7 @@ def agent(
         ADB_SERVER=adb_server,
         VENDOR_WS_URL=vendor_url,
         MAX_CONCURRENCY_PER_NODE=concurrency,
+        SECRETS_FILE=secrets,
     )
     configure_logs(json_lines=log_json)
     told = AgentSettings(
@@ -92,6 +96,8 @@ def agent(
         vendor_url=settings.vendor_url,
         concurrency=settings.concurrency,
         upload_timeout_ms=settings.upload_timeout_ms,
+        secrets_file=settings.secrets_file,
+        allow_raw_shell=settings.allow_raw_shell,
     )
     try:
         run_service(lambda: run_agent(told, on_ready=announce), stop_on_eof=stop_on_eof)

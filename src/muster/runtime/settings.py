@@ -57,6 +57,8 @@ class Settings:
     adb_server: HostPort
     online_window_sec: int
     upload_timeout_ms: int
+    secrets_file: Path | None
+    allow_raw_shell: bool
     url: str
     token: str | None
     origins: Mapping[str, str] = field(compare=False)
@@ -148,6 +150,16 @@ def host_port(text: str) -> HostPort:
     return HostPort(match[1] or match[2], int(match[3]))
 
 
+def _file(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
 def _secret(text: str) -> str:
     # The value itself must not appear in an error.
     if len(text) < SECRET_CHARS_MIN or not re.fullmatch(r"[\x21-\x7e]+", text):
@@ -185,6 +197,8 @@ TABLE: Final = (
         str(limits.UPLOAD_TIMEOUT_MS_DEFAULT),
         "time limit of one upload",
     ),
+    Row("SECRETS_FILE", "secrets_file", _file, None, "the agent's own secrets; else secrets.yaml in the data folder"),
+    Row("ALLOW_RAW_SHELL", "allow_raw_shell", _yes_or_no, "false", "may recipes put raw text into a phone's shell?"),
     Row(
         "MUSTER_URL",
         "url",

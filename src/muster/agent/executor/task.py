@@ -78,7 +78,7 @@ class TaskExecutor:
             started = self._clock.monotonic()
             ending = "interrupted"
             try:
-                outcome = await execution.run()
+                outcome = await self._run_masked(execution)
                 ending = outcome.status.value
             finally:
                 duration_ms = round((self._clock.monotonic() - started) * 1000)
@@ -86,6 +86,15 @@ class TaskExecutor:
             if outcome.failure_reason is not None:
                 log.warning("Task not done", reason=outcome.failure_reason.value, error=outcome.error_message)
         return outcome
+
+    async def _run_masked(self, execution: "_Execution") -> TaskOutcome:
+        """A bug's own words are told too, so they pass the mask as well."""
+        try:
+            return await execution.run()
+        except Exception as error:
+            if self._mask(text := f"{type(error).__name__}: {error}") != text:
+                raise RuntimeError(self._mask(text)) from None
+            raise
 
 
 @dataclass(slots=True)
