@@ -11,13 +11,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from muster.agent.scheduler.decide import decide
 from muster.agent.scheduler.model import (
+    Again,
     Cancel,
     DeviceAway,
     DeviceReady,
     Effect,
     Event,
     Finished,
+    Park,
     PutBack,
+    Recover,
     SchedulerState,
     Start,
     Stop,
@@ -38,7 +41,10 @@ class Watched:
     running: dict[str, str] = field(default_factory=dict)
     away: set[str] = field(default_factory=set)
     starts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    put_back: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    started_more: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    parked: dict[str, str] = field(default_factory=dict)
+    # Tasks that have recovered and not yet been served since: the number of their recovery.
+    rank: dict[str, int] = field(default_factory=dict)
     submitted: set[str] = field(default_factory=set)
     withdrawn: set[str] = field(default_factory=set)
     # For each device in line: who has been served ahead of it since it joined.
@@ -48,12 +54,17 @@ class Watched:
         return {
             device
             for device, queue in self.queues.items()
-            if queue and device not in self.running and device not in self.away
+            if queue and device not in self.running and device not in self.away and device not in self.parked
         }
 
     def on_start(self, start: Start) -> None:
         assert start.device_id in self.in_line(), "started on a device that may not be given a slot"
         assert self.queues[start.device_id].pop(0) == start.task_id, "a device's own tasks in the order they came"
+        heads = [self.queues[device][0] for device in self.in_line()]
+        owed = [self.rank[task] for task in heads if task in self.rank]
+        if start.task_id in self.rank or owed:
+            first = min([*owed, self.rank.get(start.task_id, len(self.rank) + 10_000)])
+            assert first == self.rank.get(start.task_id), "the one that recovered first gets the first free slot"
         self.running[start.device_id] = start.task_id
         self.starts[start.task_id] += 1
         assert len(self.running) <= self.slots
@@ -62,6 +73,12 @@ class Watched:
             others = self.passed_by.setdefault(device, [])
             assert start.device_id not in others, f"{device} was passed over twice by {start.device_id}"
             others.append(start.device_id)
+
+    def no_service(self, device: str) -> None:
+        """A start that was taken back: nobody was passed over by it."""
+        for others in self.passed_by.values():
+            if device in others:
+                others.remove(device)
 
     def refresh(self) -> None:
         line = self.in_line()
@@ -105,13 +122,49 @@ class SchedulerMachine(RuleBasedStateMachine):
         device = data.draw(st.sampled_from(sorted(self.watched.running)))
         task = self.watched.running.pop(device)
         self.watched.queues[device].insert(0, task)
-        self.watched.put_back[task] += 1
+        self.watched.started_more[task] += 1
         self.watched.away.add(device)
-        # A start that was taken back was no service: nobody was passed over by it.
-        for others in self.watched.passed_by.values():
-            if device in others:
-                others.remove(device)
+        self.watched.no_service(device)
         self.tell(PutBack(task))
+
+    @precondition(lambda self: self.watched.running)
+    @rule(data=st.data())
+    def try_again(self, data: st.DataObject) -> None:
+        device = data.draw(st.sampled_from(sorted(self.watched.running)))
+        task = self.watched.running.pop(device)
+        self.watched.queues[device].insert(0, task)
+        self.watched.started_more[task] += 1
+        self.watched.rank.pop(task, None)
+        self.tell(Again(task))
+
+    @precondition(lambda self: self.watched.running)
+    @rule(data=st.data())
+    def park(self, data: st.DataObject) -> None:
+        device = data.draw(st.sampled_from(sorted(self.watched.running)))
+        task = self.watched.parked[device] = self.watched.running.pop(device)
+        self.watched.started_more[task] += 1
+        self.watched.no_service(device)
+        self.watched.rank.pop(task, None)
+        self.tell(Park(task))
+
+    @precondition(lambda self: self.watched.parked)
+    @rule(data=st.data())
+    def recover(self, data: st.DataObject) -> None:
+        device = data.draw(st.sampled_from(sorted(self.watched.parked)))
+        task = self.watched.parked.pop(device)
+        self.watched.queues[device].insert(0, task)
+        self.watched.rank[task] = next(self.names)
+        self.tell(Recover(task))
+
+    @precondition(lambda self: self.watched.parked)
+    @rule(data=st.data())
+    def cancel_parked(self, data: st.DataObject) -> None:
+        device = data.draw(st.sampled_from(sorted(self.watched.parked)))
+        task = self.watched.parked.pop(device)
+        self.watched.withdrawn.add(task)
+        effects = self.tell(Cancel(task))
+        assert effects[0] == Withdrawn(task)
+        assert not any(isinstance(effect, Stop) for effect in effects)
 
     @rule(device=st.sampled_from(DEVICES))
     def go_away(self, device: str) -> None:
@@ -143,12 +196,24 @@ class SchedulerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.watched.submitted)
     @rule(data=st.data())
     def submit_again(self, data: st.DataObject) -> None:
-        known = {*itertools.chain.from_iterable(self.watched.queues.values()), *self.watched.running.values()}
+        held = [*self.watched.running.values(), *self.watched.parked.values()]
+        known = {*itertools.chain.from_iterable(self.watched.queues.values()), *held}
         assume(known)
         task = data.draw(st.sampled_from(sorted(known)))
         assert self.tell(Submit([Ticket(task, data.draw(st.sampled_from(DEVICES)))])) == []
 
-    @rule(event=st.sampled_from([Finished("nobody"), Cancel("nobody"), PutBack("nobody")]))
+    @rule(
+        event=st.sampled_from(
+            [
+                Finished("nobody"),
+                Cancel("nobody"),
+                PutBack("nobody"),
+                Park("nobody"),
+                Recover("nobody"),
+                Again("nobody"),
+            ]
+        )
+    )
     def unknown(self, event: Event) -> None:
         assert self.tell(event) == []
 
@@ -159,19 +224,29 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def the_counts_agree(self) -> None:
         assert self.state.running == len(self.watched.running)
-        assert self.state.queued_devices == sum(1 for queue in self.watched.queues.values() if queue)
+        parked = self.watched.parked
+        waiting = {device for device, queue in self.watched.queues.items() if queue}
+        assert self.state.queued_devices == len(waiting | parked.keys())
+        assert not parked.keys() & self.watched.running.keys(), "a parked task never holds a slot"
 
     def teardown(self) -> None:
         if not hasattr(self, "watched"):
             return
         for device in DEVICES:
             self.come_back(device)
+        for device, task in [*self.watched.parked.items()]:
+            del self.watched.parked[device]
+            self.watched.queues[device].insert(0, task)
+            self.watched.rank[task] = next(self.names)
+            self.tell(Recover(task))
         while self.watched.running:
             device = min(self.watched.running)
             self.tell(Finished(self.watched.running.pop(device)))
         for task in self.watched.submitted:
-            expected = self.watched.put_back[task] + (task not in self.watched.withdrawn)
-            assert self.watched.starts[task] == expected, "every task is started once, and once more each time put back"
+            expected = self.watched.started_more[task] + (task not in self.watched.withdrawn)
+            assert self.watched.starts[task] == expected, (
+                "every task is started once, and once more each time it lost its slot"
+            )
         assert not self.state.devices, "nothing is left open"
 
 

@@ -3,7 +3,9 @@
 Sentences that the property tests keep: never more tasks started than slots; never two on a device; a device's own tasks
 in the order they came; no slot idle while an eligible device waits; among those, the device whose last service
 ended longest ago is next, never-served ones first in order of submission, so none is passed over twice by the same
-other; every submitted task is started exactly once unless it is cancelled or put back.
+other; a parked task has no slot, lets nothing of its device overtake it, and has the next slot when it recovers; every
+submitted task is started exactly once unless it is cancelled, and once more each time it is put back, recovers or is
+tried again.
 """
 
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from muster.agent.scheduler.model import (
+    Again,
     Cancel,
     DeviceAway,
     DeviceReady,
@@ -18,7 +21,9 @@ from muster.agent.scheduler.model import (
     Event,
     Finished,
     Lane,
+    Park,
     PutBack,
+    Recover,
     SchedulerState,
     Start,
     Stop,
@@ -45,10 +50,8 @@ def _apply(state: SchedulerState, event: Event) -> Iterator[Effect]:
         case Submit(tickets):
             for ticket in tickets:
                 _submit(state, ticket)
-        case Finished(task_id):
-            _leave_slot(state, task_id)
-        case PutBack(task_id):
-            _put_back(state, task_id)
+        case Recover(task_id):
+            _recover(state, task_id)
         case Cancel(task_id):
             yield from _cancel(state, task_id)
         case DeviceAway(device_id):
@@ -57,6 +60,28 @@ def _apply(state: SchedulerState, event: Event) -> Iterator[Effect]:
             lane = _lane(state, device_id)
             lane.away = False
             _line_up(state, lane)
+        case _:
+            lane_of_started = _running_lane(state, event.task_id)
+            if lane_of_started is not None:
+                _give_slot_back(state, lane_of_started, event)
+
+
+def _give_slot_back(state: SchedulerState, lane: Lane, event: Finished | PutBack | Park | Again) -> None:
+    lane.running = None
+    state.running -= 1
+    match event:
+        case Finished(task_id):
+            del state.devices[task_id]
+            _end_service(state, lane)
+        case Again(task_id):
+            _queue_first(lane, task_id)
+            _end_service(state, lane)
+        case PutBack(task_id):
+            # It was not served: when it is ready again, it stands where it stood.
+            _queue_first(lane, task_id)
+            lane.away = True
+        case Park(task_id):
+            lane.parked, lane.recovered = task_id, None
 
 
 def _submit(state: SchedulerState, ticket: Ticket) -> None:
@@ -68,45 +93,49 @@ def _submit(state: SchedulerState, ticket: Ticket) -> None:
     _line_up(state, lane)
 
 
-def _leave_slot(state: SchedulerState, task_id: str) -> None:
-    lane = _running_lane(state, task_id)
-    if lane is None:
+def _recover(state: SchedulerState, task_id: str) -> None:
+    lane = _lane_of(state, task_id)
+    if lane is None or lane.parked != task_id:
         return
-    del state.devices[task_id]
-    _end_service(state, lane)
+    lane.parked = None
+    _queue_first(lane, task_id)
+    state.recoveries += 1
+    lane.recovered = state.recoveries
+    _line_up(state, lane)
 
 
-def _put_back(state: SchedulerState, task_id: str) -> None:
-    lane = _running_lane(state, task_id)
-    if lane is None:
-        return
+def _queue_first(lane: Lane, task_id: str) -> None:
     lane.waiting[task_id] = None
     lane.waiting.move_to_end(task_id, last=False)
-    lane.away = True
-    # It was not served: when it is ready again, it stands where it stood.
-    lane.running = None
-    state.running -= 1
 
 
 def _cancel(state: SchedulerState, task_id: str) -> Iterator[Effect]:
-    device_id = state.devices.get(task_id)
-    if device_id is None:
+    lane = _lane_of(state, task_id)
+    if lane is None:
         return
-    lane = state.lanes[device_id]
     if lane.running == task_id:
         yield Stop(task_id)
         return
-    del lane.waiting[task_id]
+    if lane.parked == task_id:
+        lane.parked = None
+    else:
+        if next(iter(lane.waiting)) == task_id:
+            # What it was owed was its own: the device's next task stands where the device stands.
+            lane.recovered = None
+        del lane.waiting[task_id]
     del state.devices[task_id]
+    _line_up(state, lane)
     yield Withdrawn(task_id)
 
 
 def _fill_slots(state: SchedulerState) -> Iterator[Effect]:
     while state.running < state.slots and state.line:
-        lane = state.lanes[heappop(state.line)[2]]
+        place = heappop(state.line)
+        lane = state.lanes[place[-1]]
         lane.in_line = False
-        # It went away or lost its work by a cancel since it lined up.
-        if not lane.eligible:
+        # It went away or lost its work by a cancel since it lined up, or lost a better place.
+        if not lane.eligible or lane.place != place:
+            _line_up(state, lane)
             continue
         task_id, _ = lane.waiting.popitem(last=False)
         lane.running = task_id
@@ -115,24 +144,27 @@ def _fill_slots(state: SchedulerState) -> Iterator[Effect]:
 
 
 def _end_service(state: SchedulerState, lane: Lane) -> None:
-    lane.running = None
-    state.running -= 1
+    lane.recovered = None
     state.services += 1
     lane.served = state.services
     _line_up(state, lane)
 
 
 def _line_up(state: SchedulerState, lane: Lane) -> None:
-    """A lane stands in line at most once, and its place cannot change while it stands there."""
+    """A lane stands in line at most once; its place can only become worse while it stands there."""
     if lane.eligible and not lane.in_line:
         lane.in_line = True
-        heappush(state.line, (lane.served, lane.arrival, lane.device_id))
+        heappush(state.line, lane.place)
 
 
 def _running_lane(state: SchedulerState, task_id: str) -> Lane | None:
-    device_id = state.devices.get(task_id)
-    lane = state.lanes[device_id] if device_id is not None else None
+    lane = _lane_of(state, task_id)
     return lane if lane is not None and lane.running == task_id else None
+
+
+def _lane_of(state: SchedulerState, task_id: str) -> Lane | None:
+    device_id = state.devices.get(task_id)
+    return state.lanes[device_id] if device_id is not None else None
 
 
 def _lane(state: SchedulerState, device_id: str) -> Lane:

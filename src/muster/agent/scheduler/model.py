@@ -37,6 +37,27 @@ class PutBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Park:
+    """A started task waits out its grace: its slot is free, its device starts nothing else meanwhile (R8.5)."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """A parked task's device answers again: it gets the next slot, before every device that never waited."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A started task has ended its attempt and is to be tried again: first in its device's queue, which was served."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceAway:
     """Start nothing on this device until it is ready again; what runs there goes on."""
 
@@ -52,12 +73,12 @@ class DeviceReady:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A queued task leaves its queue at once; a started one is to be stopped and keeps its slot until `Finished`."""
+    """A queued or parked task leaves at once; a started one is to be stopped and keeps its slot until `Finished`."""
 
     task_id: str
 
 
-Event = Submit | Finished | PutBack | DeviceAway | DeviceReady | Cancel
+Event = Submit | Finished | PutBack | Park | Recover | Again | DeviceAway | DeviceReady | Cancel
 
 # ---- what it answers -------------------------------------------------------------------------------------------------
 
@@ -79,7 +100,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """This task was cancelled before it was started and is forgotten."""
+    """This task was cancelled while it had no slot and is forgotten."""
 
     task_id: str
 
@@ -89,45 +110,63 @@ Effect = Start | Stop | Withdrawn
 # ---- what it remembers -----------------------------------------------------------------------------------------------
 
 
+Place = tuple[int, int, int, str]
+"""Where a device stands in line: the recovered ones first, in the order of their recovery, then by last service."""
+
+
 @dataclass(slots=True)
 class Lane:
-    """One device: its FIFO of waiting tasks and the one that runs. `served`: number of its last service, 0 if never."""
+    """One device: its FIFO of waiting tasks and the one that runs or is parked.
+
+    `served`: number of its last service, 0 if never. `recovered`: its first waiting task was parked and is owed a slot;
+    the number is its place among those.
+    """
 
     device_id: str
     arrival: int
     served: int = 0
     waiting: OrderedDict[str, None] = field(default_factory=OrderedDict)
     running: str | None = None
+    parked: str | None = None
+    recovered: int | None = None
     away: bool = False
     in_line: bool = False
 
     @property
     def eligible(self) -> bool:
         """It has work and may be given a slot."""
-        return bool(self.waiting) and self.running is None and not self.away
+        return bool(self.waiting) and self.running is None and self.parked is None and not self.away
 
     @property
     def idle(self) -> bool:
         """Nothing would be lost, were it forgotten."""
-        return not self.waiting and self.running is None and not self.away
+        return not self.waiting and self.running is None and self.parked is None and not self.away
+
+    @property
+    def place(self) -> Place:
+        """Where it stands, should it stand in line now."""
+        if self.recovered is not None:
+            return 0, self.recovered, self.arrival, self.device_id
+        return 1, self.served, self.arrival, self.device_id
 
 
 @dataclass(slots=True)
 class SchedulerState:
-    """Owned by one loop and changed by `decide` alone. `line` is a heap of (served, arrival, device_id)."""
+    """Owned by one loop and changed by `decide` alone. `line` is a heap."""
 
     slots: int
     lanes: dict[str, Lane] = field(default_factory=dict)
     devices: dict[str, str] = field(default_factory=dict)
-    line: list[tuple[int, int, str]] = field(default_factory=list)
+    line: list[Place] = field(default_factory=list)
     running: int = 0
     arrivals: int = 0
     services: int = 0
+    recoveries: int = 0
 
     @property
     def queued_devices(self) -> int:
-        """Devices that have a task waiting."""
-        return sum(1 for lane in self.lanes.values() if lane.waiting)
+        """Devices that have a task waiting, for a slot or for the device itself."""
+        return sum(1 for lane in self.lanes.values() if lane.waiting or lane.parked is not None)
 
     def device_of(self, task_id: str) -> str | None:
         """The device of an open task, None once it has finished."""
