@@ -98,6 +98,7 @@ class MemoryPhones:
 
     attached: dict[str, MemoryPhone] = field(default_factory=dict)
     statuses: dict[str, DeviceStatus] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def add(self, phone: MemoryPhone, *, state: AttachState = AttachState.DEVICE, **fields: Any) -> MemoryPhone:
         """Attaches a phone, or shows one in another state."""
@@ -120,6 +121,9 @@ class MemoryPhones:
 
     def all(self) -> Sequence[DeviceStatus]:
         return [self.statuses[device_id] for device_id in sorted(self.statuses)]
+
+    def resolve(self, device_id: str) -> str:
+        return self.aliases.get(device_id, device_id)
 
 
 @dataclass

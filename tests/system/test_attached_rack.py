@@ -139,6 +139,7 @@ async def test_ids_given_without_the_vendor_tool_stay_when_it_comes(tmp_path: Pa
         async with watched(rack, tmp_path, vendor=True) as attached:
             assert [status.device_id for status in attached.all()] == first
             assert all(attached.find(device_id) is not None for device_id in rack.phones), "the aliases find them"
+            assert sorted(map(attached.resolve, rack.phones)) == first, "one queue a phone, whatever it is called"
 
 
 async def test_leaving_a_rack_leaves_no_task_behind(tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ Everything else sees what is here, so that the whole agent can run against in-me
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from muster.agent.secrets import NO_SECRETS, NodeSecrets
+from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.task import StepState, TaskState
@@ -99,6 +101,8 @@ class DeviceStatus:
     last_error_message: str | None = None
     # Why it must not start although it is there: `identity_conflict`.
     problem: FailureReason | None = None
+    # Why it gets no task until it has proved itself or somebody releases it.
+    quarantined: str | None = None
 
 
 class Phones(Protocol):
@@ -115,6 +119,59 @@ class Phones(Protocol):
     def all(self) -> Sequence[DeviceStatus]:
         """Every phone this node knows, in a stable order."""
         ...
+
+    def resolve(self, device_id: str) -> str:
+        """The one id under which the phone's tasks queue, for its id or an alias; an unknown name is its own."""
+        ...
+
+
+class DeviceActionKind(StrEnum):
+    """What an operator may ask of one phone (spec/03, `device_action`)."""
+
+    REBOOT = "reboot"
+    RECONNECT = "reconnect"
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+
+
+class ActionFailed(Exception):
+    """The phone was not brought to do it; the message is for the operator."""
+
+
+class DeviceCare(Protocol):
+    """Who brings phones back that do not answer, and keeps those away that fail again and again (spec/07)."""
+
+    def unresponsive(self, device_id: str) -> None:
+        """It should answer and does not: the recovery ladder begins, unless it is under way. Returns at once."""
+        ...
+
+    async def act(self, action: DeviceActionKind, device_id: str) -> None:
+        """Does what an operator asks, within a limit of its own. Raises ActionFailed."""
+        ...
+
+
+class DeviceActions(Protocol):
+    """What an operator may have done to a phone outside any task."""
+
+    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+        """Why it cannot be done, fit for an operator, else None. At once."""
+        ...
+
+    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+        """Begins it and returns; it goes on by itself. Called once for each command that was not refused."""
+        ...
+
+
+class NoDeviceActions:
+    """`DeviceActions` of a node that has no means for any of them, and says so."""
+
+    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+        """Always refused."""
+        return f"this node cannot {action.value} {device_id}: it has no means for it"
+
+    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+        """Never called."""
+        raise AssertionError(f"{action.value} of {device_id} was refused")
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------

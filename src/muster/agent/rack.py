@@ -143,6 +143,10 @@ class AttachedRack:
         """Every phone that this node has seen since it started, by device_id."""
         return self._registry.all(self._clock.monotonic())
 
+    def resolve(self, device_id: str) -> str:
+        """The id that an alias stands for; a name that was never heard is its own."""
+        return self._registry.identities.resolve(device_id)
+
     # ---- for the phones ----------------------------------------------------------------------------------------------
 
     def vendor_for(self, handle: str) -> VendorTool | None:

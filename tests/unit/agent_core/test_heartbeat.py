@@ -35,6 +35,9 @@ class Rack:
     def all(self) -> Sequence[DeviceStatus]:
         return self.phones
 
+    def resolve(self, device_id: str) -> str:
+        return device_id
+
     async def outbox_depth(self) -> int:
         if self.depth is None:
             raise JournalError("disk full")
