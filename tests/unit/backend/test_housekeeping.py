@@ -1,10 +1,14 @@
+from pathlib import Path
+
 from sqlalchemy import func, select
-from tests.support.backend import Rig
+from tests.support.backend import Rig, open_rig
+from tests.support.manual_clock import ManualClock
 
 from muster.backend.housekeeping import PORTION, forget
 from muster.store.tables import callback_events
 
-DAY_SEC = 24 * 3600
+START_MS = 1_800_000_000_000
+DAY_MS = 24 * 3600 * 1000
 
 
 async def remembered(rig: Rig) -> int:
@@ -13,22 +17,33 @@ async def remembered(rig: Rig) -> int:
         return found
 
 
-async def test_events_are_forgotten_after_thirty_days_and_not_before(rig: Rig) -> None:
-    await rig.heartbeat("PC-01", ["A"])
-    await rig.start_run()
-    (task,) = await rig.take_tasks()
-    await rig.tell(rig.started(task), *(rig.progress(task, seq, "wake", "running") for seq in range(2, 150)))
-    late = rig.progress(task, 200, "launch", "running")
-    await rig.clock.advance(20 * DAY_SEC)
-    await rig.tell(late)
-    assert await forget(rig.parts.database, rig.clock.now_ms()) == 0
-    await rig.clock.advance(10 * DAY_SEC - 1)
-    assert await forget(rig.parts.database, rig.clock.now_ms()) == 0
-    await rig.advance_until(until_few(rig), step_sec=600)
-    # Its id is as old as the others', but it came later: a node's clock does not decide what we remember.
-    assert await remembered(rig) == 1
-    results = (await rig.callback(late, late)).json()["results"]
-    assert [result["duplicate"] for result in results] == [True, True]
+async def test_events_are_forgotten_thirty_days_after_they_came_and_not_before(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, clock=ManualClock(START_MS)) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+        await rig.start_run()
+        (task,) = await rig.take_tasks()
+        await rig.tell(rig.started(task), *(rig.progress(task, seq, "wake", "running") for seq in range(2, 150)))
+        held_back = rig.progress(task, 200, "launch", "running")
+    async with open_rig(tmp_path, clock=ManualClock(START_MS + 20 * DAY_MS)) as rig:
+        await rig.tell(held_back)
+        assert await forget(rig.parts.database, START_MS + 30 * DAY_MS) == 0
+        assert await forget(rig.parts.database, START_MS + 30 * DAY_MS + 1) == 149
+        # Its id is as old as the others', but it came later: a node's clock does not decide what we remember.
+        assert await remembered(rig) == 1
+        assert (await rig.callback(held_back, held_back)).json()["results"][0]["duplicate"] is True
+
+
+async def test_a_backend_that_is_started_anew_forgets_at_once_and_then_every_hour(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, clock=ManualClock(START_MS)) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+        await rig.start_run()
+        (task,) = await rig.take_tasks()
+        await rig.tell(rig.started(task))
+    clock = ManualClock(START_MS + 30 * DAY_MS - 60_000)
+    async with open_rig(tmp_path, clock=clock) as rig:
+        await rig.tell(rig.progress(task, 2, "wake", "running"))
+        assert await remembered(rig) == 2
+        await rig.advance_until(until_one(rig), step_sec=600)
 
 
 async def test_more_than_a_portion_is_forgotten_in_several(rig: Rig) -> None:
@@ -37,9 +52,9 @@ async def test_more_than_a_portion_is_forgotten_in_several(rig: Rig) -> None:
     (task,) = await rig.take_tasks()
     for start in range(0, PORTION + 200, 200):
         await rig.tell(*(rig.progress(task, start + seq, "wake", "running") for seq in range(1, 201)))
-    assert await forget(rig.parts.database, rig.clock.now_ms() + 31 * DAY_SEC * 1000) == PORTION + 200
+    assert await forget(rig.parts.database, rig.clock.now_ms() + 31 * DAY_MS) == PORTION + 200
 
 
-async def until_few(rig: Rig) -> None:
+async def until_one(rig: Rig) -> None:
     while await remembered(rig) > 1:
         pass
