@@ -6,7 +6,6 @@ Everything else sees what is here, so that the whole agent can run against in-me
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
@@ -125,29 +124,19 @@ class Phones(Protocol):
         ...
 
 
-class DeviceActionKind(StrEnum):
-    """What an operator may ask of one phone (spec/03, `device_action`)."""
-
-    REBOOT = "reboot"
-    RECONNECT = "reconnect"
-    QUARANTINE = "quarantine"
-    RELEASE = "release"
-
-
-class ActionFailed(Exception):
-    """The phone was not brought to do it; the message is for the operator."""
-
-
 class DeviceCare(Protocol):
-    """Who brings phones back that do not answer, and keeps those away that fail again and again (spec/07)."""
+    """Who brings phones back that do not answer (spec/07, the recovery ladder)."""
 
     def unresponsive(self, device_id: str) -> None:
-        """It should answer and does not: the recovery ladder begins, unless it is under way. Returns at once."""
+        """It should answer and does not: the ladder begins, unless it is under way. Returns at once."""
         ...
 
-    async def act(self, action: DeviceActionKind, device_id: str) -> None:
-        """Does what an operator asks, within a limit of its own. Raises ActionFailed."""
-        ...
+
+class NoDeviceCare:
+    """`DeviceCare` of a node that can only wait."""
+
+    def unresponsive(self, device_id: str) -> None:
+        """See `DeviceCare`."""
 
 
 class DeviceActions(Protocol):
