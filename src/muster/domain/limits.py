@@ -15,6 +15,11 @@ RETRY_COUNT_MAX: Final = 10
 STEP_RETRY_PAUSE_MS: Final = 500
 MAX_ATTEMPTS_MAX: Final = 10
 RECIPE_STEPS_MAX: Final = 200
+WAIT_INTERVAL_MS_DEFAULT: Final = 1_000
+WAIT_INTERVAL_MS_MIN: Final = 200
+WAIT_INTERVAL_MS_MAX: Final = 60_000
+# A path on a phone, as adb's file service takes it.
+PHONE_PATH_CHARS_MAX: Final = 1_000
 RECIPE_BYTES_MAX: Final = 512 * 1024
 COMMAND_CHARS_MAX: Final = 16_384
 PARAM_COUNT_MAX: Final = 100
@@ -30,6 +35,14 @@ VENDOR_LIST_INTERVAL_MS: Final = 5_000
 ONLINE_WINDOW_SEC: Final = 30
 HEARTBEAT_INTERVAL_SEC: Final = 10
 DEVICE_GRACE_WAIT_MS: Final = 15_000
+BATTERY_PERCENT_MIN: Final = 15
+BATTERY_CELSIUS_MAX: Final = 45.0
+QUARANTINE_AFTER_FAILURES: Final = 3
+QUARANTINE_CLEAN_PROBES: Final = 2
+QUARANTINE_PROBE_SEC: Final = 30.0
+QUARANTINE_PROBE_SEC_MAX: Final = 1_800.0
+RECOVERIES_AT_ONCE: Final = 4
+EMULATOR_GATE_WAIT_MS: Final = 60_000
 # The last second of 2038-01-19 that mksh, with its 32-bit numbers, can compare (spec/10, the deadline fence).
 PHONE_CLOCK_SEC_MAX: Final = 2**31 - 1
 
@@ -54,6 +67,9 @@ DEAD_LETTERS_MAX: Final = 10_000
 CALLBACK_BYTES_MAX: Final = 1024 * 1024
 CALLBACK_TIMEOUT_SEC: Final = 30.0
 SPOOL_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
+# Files fetched from phones by `pull`: one of them, and all that a node keeps.
+PULL_BYTES_MAX: Final = 64 * 1024 * 1024
+PULLED_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
 DEVICE_LOCK_WAIT_SEC: Final = 1_800.0
 
 # Sizes at the edges
