@@ -13,13 +13,29 @@ from muster.domain import limits
 
 
 class CommandType(StrEnum):
-    """The commands that exist; `run_stop`, `task_cancel` and `device_action` join with their issue."""
+    """The commands that exist."""
 
     RUN_START = "run_start"
+    RUN_STOP = "run_stop"
+    TASK_CANCEL = "task_cancel"
+    DEVICE_ACTION = "device_action"
+
+
+class DeviceActionKind(StrEnum):
+    """What can be done to a phone outside any task."""
+
+    REBOOT = "reboot"
+    RECONNECT = "reconnect"
+    RELEASE = "release"
+    QUARANTINE = "quarantine"
 
 
 class TaskAssignment(Message):
-    """One device's part of a run, with the attempt number that fences it."""
+    """One device's part of a run, with the attempt number that fences it.
+
+    A known task that is handed out with a higher attempt begins anew: what the node had under way of it is stopped
+    and says nothing more.
+    """
 
     task_id: UuidField
     device_id: DeviceIdField
@@ -45,7 +61,32 @@ class RunStart(Message):
     tasks: list[TaskAssignment] = Field(max_length=limits.DEVICES_PER_NODE_MAX)
 
 
-Command = Annotated[RunStart, Field()]
+class RunStop(Message):
+    """Ends every open task of the run at this node: a queued or parked one at once, a running one after teardown."""
+
+    type: Literal[CommandType.RUN_STOP] = CommandType.RUN_STOP
+    command_id: UuidField
+    run_id: UuidField
+
+
+class TaskCancel(Message):
+    """The same for one task."""
+
+    type: Literal[CommandType.TASK_CANCEL] = CommandType.TASK_CANCEL
+    command_id: UuidField
+    task_id: UuidField
+
+
+class DeviceAction(Message):
+    """Something to do to a phone. Begun at most once: a node that ends just after acknowledging it has not done it."""
+
+    type: Literal[CommandType.DEVICE_ACTION] = CommandType.DEVICE_ACTION
+    command_id: UuidField
+    device_id: DeviceIdField
+    action: DeviceActionKind
+
+
+Command = Annotated[RunStart | RunStop | TaskCancel | DeviceAction, Field(discriminator="type")]
 
 
 class PullAnswer(Message):

@@ -271,8 +271,15 @@ Event = Annotated[
 event_adapter: TypeAdapter[Event] = TypeAdapter(Event)
 
 
+STALE_ATTEMPT_STATUS = 409
+
+
 class EventVerdict(Message):
-    """What became of one event of a batch. `status` is what a single post would have answered: 200, 422, …"""
+    """What became of one event of a batch. `status` is what a single post would have answered: 200, 422, …
+
+    409 for an event of a task: its attempt is stale (a higher one was handed out), nothing was applied. The node stops
+    that attempt and tells nothing more of it; the event is refused for good like any other 4xx.
+    """
 
     event_id: str | None
     ok: bool
