@@ -1,13 +1,15 @@
 """Profiles: what is read, what is refused and in which words, who gets which character."""
 
+import re
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.sim.characters import Hanging, Healthy, Slow
+from muster.sim.characters import AnyPhones, Hanging, Healthy, Slow
 from muster.sim.models import draw_identities
 from muster.sim.profile import Profile, ProfileInvalid, assign, load_profile, parse_profile
 
@@ -150,3 +152,18 @@ def test_shares_are_rounded_so_that_their_sum_is_too(shares: list[float], device
     slow = sum(isinstance(entry, Slow) for entry in entries)
     assert slow == round(sum(share * devices for share in shares))
     assert all(isinstance(entry, Slow | Healthy) for entry in entries)
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "virtual-rack.md").read_text()
+
+
+def test_the_profile_in_the_documentation_is_one() -> None:
+    found = re.search(r"```yaml\n(.*?)```", DOCUMENT, re.DOTALL)
+    assert found is not None
+    profile = parse_profile(found[1])
+    assert len(kinds(profile, 40, 7)) == len(profile.phones)
+
+
+def test_the_documentation_knows_every_character() -> None:
+    characters = {kind.model_fields["character"].annotation.__args__[0] for kind in get_args(AnyPhones)}
+    assert {name for name in characters if f"| `{name}` |" not in DOCUMENT} == set()
