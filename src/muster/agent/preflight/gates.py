@@ -6,11 +6,13 @@ To add one: a file here with a class that has `check`, and its place in `GATES`.
 from collections.abc import Sequence
 from typing import Final
 
+from muster.agent.preflight.battery import FitToWork
 from muster.agent.preflight.device import Answers, Present
 from muster.agent.preflight.gate import Gate, Refused, Subject
+from muster.agent.preflight.quarantine import NotQuarantined
 from muster.recipe.conditions import DeviceFacts
 
-GATES: Final[tuple[Gate, ...]] = (Present(), Answers())
+GATES: Final[tuple[Gate, ...]] = (NotQuarantined(), Present(), Answers(), FitToWork())
 
 
 async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused:
