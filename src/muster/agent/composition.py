@@ -8,7 +8,7 @@ import importlib.metadata
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,7 +20,7 @@ from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
-from muster.agent.ports import ExecutorSettings, Phones, Task
+from muster.agent.ports import DeviceActions, ExecutorSettings, NoDeviceActions, Phones, Task
 from muster.agent.pull import PullLoop
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
@@ -104,6 +104,7 @@ class AgentPorts:
     spool_folder: Path
     files: PictureFiles = ON_DISK
     verify_picture: VerifyPicture = whole_png_in_thread
+    actions: DeviceActions = field(default_factory=NoDeviceActions)
     secrets: NodeSecrets = NO_SECRETS
 
 
@@ -166,6 +167,7 @@ class Agent:
                 preflight_timeout_ms=settings.preflight_timeout_ms,
                 allow_raw_shell=settings.allow_raw_shell,
                 secrets=ports.secrets,
+                files_folder=settings.data_dir.absolute() / "files",
             ),
             ports.clock,
             verify=ports.verify_picture,
@@ -187,7 +189,7 @@ class Agent:
     def _pull(self, loop: SchedulerLoop) -> PullLoop:
         ports = self._ports
         return PullLoop(
-            ports.link, ports.journal, loop.submit, narrator=self._narrator, clock=ports.clock, rng=ports.rng
+            ports.link, ports.journal, loop, ports.actions, narrator=self._narrator, clock=ports.clock, rng=ports.rng
         )
 
     def _take_up(self, loop: SchedulerLoop, resumed: list[Task]) -> None:

@@ -3,12 +3,20 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from pydantic import ValidationError
 
 from muster.agent.ports import RunPlan
-from muster.contracts.commands import CommandType, RunStart, TaskAssignment
+from muster.contracts.commands import (
+    CommandType,
+    DeviceAction,
+    RunStart,
+    RunStop,
+    TaskAssignment,
+    TaskCancel,
+)
 from muster.domain.ids import UUID_PATTERN
 from muster.recipe.parse import parse_recipe
 
@@ -41,13 +49,33 @@ class Nameless:
     message: str
 
 
-def read_command(raw: Mapping[str, Any]) -> Readable | Unreadable | Nameless:
+Order = RunStop | TaskCancel | DeviceAction
+_ORDERS: Final[Mapping[str, type[Order]]] = MappingProxyType(
+    {
+        CommandType.RUN_STOP: RunStop,
+        CommandType.TASK_CANCEL: TaskCancel,
+        CommandType.DEVICE_ACTION: DeviceAction,
+    }
+)
+
+
+def read_command(raw: Mapping[str, Any]) -> Readable | Order | Unreadable | Nameless:
     """Reads one command of a pull's answer by itself, so that a bad one hides no neighbour."""
-    command_id = raw.get("command_id")
+    command_id, kind = raw.get("command_id"), raw.get("type")
     if not _is_uuid(command_id):
         return Nameless("the command has no command_id that is a UUID")
-    if raw.get("type") != CommandType.RUN_START:
-        return Unreadable(command_id, f"this node does not know the command {raw.get('type')!r}")
+    if kind == CommandType.RUN_START:
+        return _read_run(command_id, raw)
+    order = _ORDERS.get(kind) if isinstance(kind, str) else None
+    if order is None:
+        return Unreadable(command_id, f"this node does not know the command {kind!r}")
+    try:
+        return order.model_validate(raw)
+    except ValidationError as error:
+        return Unreadable(command_id, _told(error))
+
+
+def _read_run(command_id: str, raw: Mapping[str, Any]) -> Readable | Unreadable:
     try:
         start = RunStart.model_validate(raw)
     except ValidationError as error:

@@ -93,11 +93,26 @@ class Commands(Protocol):
     """Accepting work."""
 
     async def accept_run(self, start: RunStart, ack: CommandAck, started: RunStarted) -> Sequence[TaskAssignment]:
-        """Records the command, the run and its tasks as queued; answers the tasks that are new here."""
+        """Records the command, the run and its tasks as queued; answers those that are to be executed.
+
+        A known task with a higher attempt is queued anew. One that was asked to end ends here as `cancelled`.
+        """
         ...
 
     async def refuse_command(self, ack: CommandAck, ended: Sequence[TaskFinished]) -> bool:
         """Records that the command cannot be obeyed and that each of its tasks has ended. False: known already."""
+        ...
+
+    async def accept_cancel(self, ack: CommandAck, subject: str) -> tuple[bool, Sequence[str]]:
+        """Records that a run or a task is to end, also what of it comes later. (Whether it is new, its open tasks.)"""
+        ...
+
+    async def accept_order(self, ack: CommandAck) -> bool:
+        """Records a command that concerns no task. False: known already."""
+        ...
+
+    async def cancelled_tasks(self) -> frozenset[str]:
+        """Open tasks that are to end: they, or their run, were asked to."""
         ...
 
     async def open_runs(self) -> Sequence[RunStart]:
@@ -122,6 +137,10 @@ class TaskLedger(Protocol):
 
     async def end_task(self, finished: TaskFinished) -> bool:
         """The one terminal state; with the run's last open task, `run_finished` too."""
+        ...
+
+    async def fence_task(self, finished: TaskFinished) -> bool:
+        """As `end_task`, but the attempt is stale: nothing is told of the task."""
         ...
 
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from muster.agent import journal_tables as tables
 from muster.agent.group_commit import Commits, GroupCommit, OpenCommits
 from muster.agent.journal import DeadLetter, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
+from muster.agent.narrate import cancelled_before
 from muster.agent.ports import SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
@@ -66,10 +67,18 @@ class SqliteJournal:
                 return []
             self._tell(connection, ack, ack.command_id)
             tables.add_run(connection, start, started.timestamp)
-            new = [task for task in start.tasks if tables.add_task(connection, start.run_id, task)]
+            new = [
+                task
+                for task in start.tasks
+                if tables.add_task(connection, start.run_id, task) or tables.renew_task(connection, task)
+            ]
             if new:
                 self._tell(connection, started, start.run_id)
-            return new
+            wanted = tables.cancelled_tasks(connection)
+            for task in new:
+                if task.task_id in wanted:
+                    self._end_task(connection, cancelled_before(started, task))
+            return [task for task in new if task.task_id not in wanted]
 
         return await self._commits.run(work)
 
@@ -88,6 +97,25 @@ class SqliteJournal:
             return True
 
         return await self._commits.run(work)
+
+    async def accept_cancel(self, ack: CommandAck, subject: str) -> tuple[bool, Sequence[str]]:
+        """See `Commands`."""
+
+        def work(connection: sqlite3.Connection) -> tuple[bool, Sequence[str]]:
+            is_new = self._add_order(connection, ack)
+            if is_new:
+                tables.add_cancellation(connection, subject, ack.timestamp)
+            return is_new, tables.open_tasks_of(connection, subject)
+
+        return await self._commits.run(work)
+
+    async def accept_order(self, ack: CommandAck) -> bool:
+        """See `Commands`."""
+        return await self._commits.run(lambda connection: self._add_order(connection, ack))
+
+    async def cancelled_tasks(self) -> frozenset[str]:
+        """See `Commands`."""
+        return await self._commits.run(tables.cancelled_tasks)
 
     async def open_runs(self) -> Sequence[RunStart]:
         """See `Commands`."""
@@ -126,11 +154,16 @@ class SqliteJournal:
         """See `TaskLedger`."""
         return await self._commits.run(lambda connection: self._end_task(connection, finished))
 
-    def _end_task(self, connection: sqlite3.Connection, finished: TaskFinished) -> bool:
+    async def fence_task(self, finished: TaskFinished) -> bool:
+        """See `TaskLedger`."""
+        return await self._commits.run(lambda connection: self._end_task(connection, finished, is_told=False))
+
+    def _end_task(self, connection: sqlite3.Connection, finished: TaskFinished, *, is_told: bool = True) -> bool:
         seq = tables.end(connection, finished)
         if seq is None:
             return False
-        self._tell(connection, finished.model_copy(update={"seq": seq}), finished.task_id)
+        if is_told:
+            self._tell(connection, finished.model_copy(update={"seq": seq}), finished.task_id)
         if finished.artifact is not None:
             tables.drop_told_picture(connection, finished.task_id, finished.artifact.storage_path)
         over = tables.finish_run_if_over(connection, finished)
@@ -205,6 +238,14 @@ class SqliteJournal:
     def _tell(self, connection: sqlite3.Connection, payload: Payload, subject: str) -> None:
         tables.add_event(connection, self._new_id(), payload, subject)
         self._told = True
+
+    def _add_order(self, connection: sqlite3.Connection, ack: CommandAck) -> bool:
+        is_new = tables.add_command(connection, ack)
+        if is_new:
+            self._tell(connection, ack, ack.command_id)
+        else:
+            self._acknowledge_again(connection, ack)
+        return is_new
 
     def _acknowledge_again(self, connection: sqlite3.Connection, ack: CommandAck) -> None:
         if not tables.is_pending(connection, ack.command_id):

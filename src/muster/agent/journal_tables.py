@@ -34,7 +34,7 @@ from muster.domain.task import OPEN_TASK_STATES, SOURCES, TaskState
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # AUTOINCREMENT: a position is never used again, so the order of `position` is the order of recording for ever.
 # The counts are kept by triggers, in the transaction itself: counting a backlog of days would read all of it.
 SCHEMA = """
@@ -68,6 +68,11 @@ CREATE TABLE spool (
     size INTEGER NOT NULL, storage_path TEXT, refused TEXT);
 CREATE INDEX spool_by_task ON spool (task_id);
 """
+# Version 2: what was asked to end (a run or a task), and the way to the newest facts past a long backlog.
+ADDED_BY_2 = """
+CREATE TABLE cancellations (subject TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX outbox_by_time ON outbox (created_at_ms);
+"""
 
 
 def prepare(connection: Connection) -> None:
@@ -77,8 +82,9 @@ def prepare(connection: Connection) -> None:
         raise JournalError(
             f"it was written by a newer muster (version {version} of the file, known is {SCHEMA_VERSION})"
         )
-    if version == 0:
-        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    steps = (SCHEMA, ADDED_BY_2)[version:]
+    if steps:
+        connection.executescript(f"BEGIN; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _places(values: Iterable[object]) -> str:
@@ -119,6 +125,40 @@ def add_task(connection: Connection, run_id: str, task: TaskAssignment) -> bool:
         "INSERT OR IGNORE INTO tasks (task_id, run_id, device_id, attempt, state) VALUES (?, ?, ?, ?, ?)",
         (task.task_id, run_id, task.device_id, task.attempt, TaskState.QUEUED),
     )
+
+
+def renew_task(connection: Connection, task: TaskAssignment) -> bool:
+    """The task is known and handed out again with a higher attempt: queued anew; its seq goes on."""
+    return _changed(
+        connection,
+        "UPDATE tasks SET state = ?, attempt = ?, failure_reason = NULL, started_at_ms = NULL, ended_at_ms = NULL"
+        " WHERE task_id = ? AND attempt < ?",
+        (TaskState.QUEUED, task.attempt, task.task_id, task.attempt),
+    )
+
+
+def add_cancellation(connection: Connection, subject: str, at_ms: int) -> None:
+    """`subject`: a run or a task; ids of both kinds are UUIDs and never meet."""
+    connection.execute("INSERT OR IGNORE INTO cancellations VALUES (?, ?)", (subject, at_ms))
+
+
+def open_tasks_of(connection: Connection, subject: str) -> list[str]:
+    """Open tasks of a run, or the one task if it is open, in the order of acceptance."""
+    rows = connection.execute(
+        "SELECT task_id FROM tasks WHERE (run_id = ? OR task_id = ?)"
+        " AND state IN ('queued', 'running', 'waiting') ORDER BY position",
+        (subject, subject),
+    )
+    return [task_id for (task_id,) in rows]
+
+
+def cancelled_tasks(connection: Connection) -> frozenset[str]:
+    """Open tasks that were asked to end."""
+    rows = connection.execute(
+        "SELECT task_id FROM tasks WHERE state IN ('queued', 'running', 'waiting')"
+        " AND (run_id IN (SELECT subject FROM cancellations) OR task_id IN (SELECT subject FROM cancellations))"
+    )
+    return frozenset(task_id for (task_id,) in rows)
 
 
 def open_runs(connection: Connection) -> list[RunStart]:
@@ -380,6 +420,7 @@ def prune(connection: Connection, before_ms: int) -> int:
     connection.execute(
         "DELETE FROM tasks WHERE ended_at_ms < ? AND run_id NOT IN (SELECT run_id FROM runs)", (before_ms,)
     )
+    connection.execute("DELETE FROM cancellations WHERE at_ms < ?", (before_ms,))
     connection.execute(
         "DELETE FROM commands WHERE received_at_ms < ? AND command_id NOT IN (SELECT command_id FROM runs)",
         (before_ms,),

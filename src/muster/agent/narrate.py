@@ -122,6 +122,23 @@ class Narrator:
             task.started_at_ms,
         )
 
+    def cancelled(self, task: JournaledTask) -> TaskFinished:
+        """It was asked to end while the agent was not there to do it."""
+        now = self.clock.now_ms()
+        return TaskFinished(
+            node_id=self.node_id,
+            timestamp=now,
+            run_id=task.run_id,
+            task_id=task.task_id,
+            device_id=task.device_id,
+            seq=FIRST_SEQ,
+            attempt=task.attempt,
+            status=TaskState.CANCELLED,
+            failure_reason=FailureReason.CANCELLED,
+            error_message="cancelled; the node agent ended before it could stop the task",
+            timings=Timings(started_at=task.started_at_ms, ended_at=now),
+        )
+
     def unreadable(self, run_id: str, tasks: Sequence[TaskAssignment], message: str) -> list[TaskFinished]:
         """The command that asked for these tasks could not be read."""
         return [self._failed(run_id, task, FailureReason.UNKNOWN, message, None) for task in tasks]
@@ -156,6 +173,23 @@ class Narrator:
             error_message=message,
             timings=Timings(started_at=started_at_ms, ended_at=now),
         )
+
+
+def cancelled_before(run: RunStarted, task: TaskAssignment) -> TaskFinished:
+    """The end of a task that was asked to end before it came to this node."""
+    return TaskFinished(
+        node_id=run.node_id,
+        timestamp=run.timestamp,
+        run_id=run.run_id,
+        task_id=task.task_id,
+        device_id=task.device_id,
+        seq=FIRST_SEQ,
+        attempt=task.attempt,
+        status=TaskState.CANCELLED,
+        failure_reason=FailureReason.CANCELLED,
+        error_message="cancelled before it was started",
+        timings=Timings(ended_at=run.timestamp),
+    )
 
 
 def artifact_ref(stored: StoredArtifact) -> ArtifactRef:

@@ -2,14 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Protocol
 
 from muster.agent.intake import Nameless, Readable, Unreadable, read_command
 from muster.agent.journal import Commands, JournalError
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_unauthorized
 from muster.agent.narrate import Narrator
-from muster.agent.ports import Task
+from muster.agent.ports import DeviceActions, Task
+from muster.contracts.commands import DeviceAction, RunStop, TaskCancel
 from muster.domain.limits import PULL_WAIT_MS_DEFAULT
 from muster.runtime.backoff import full_jitter_delay_sec
 from muster.runtime.clock import Clock
@@ -23,6 +24,18 @@ IDLE_PULL_SEC_MIN: Final = 1.0
 PULL_MARGIN_SEC: Final = 20.0
 
 
+class Work(Protocol):
+    """Where tasks are executed (`scheduler/loop.py`)."""
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Journaled tasks; a known one of a higher attempt takes the place of what is under way."""
+        ...
+
+    def cancel(self, task_id: str) -> None:
+        """Ends a task: a queued or parked one at once, a running one after its teardown."""
+        ...
+
+
 class PullLoop:
     """Survives a backend that is gone, slow, restarting, answers rubbish or 401; never a busy loop."""
 
@@ -30,7 +43,8 @@ class PullLoop:
         self,
         link: BackendLink,
         journal: Commands,
-        submit: Callable[[Sequence[Task]], None],
+        work: Work,
+        actions: DeviceActions,
         *,
         narrator: Narrator,
         clock: Clock,
@@ -38,7 +52,8 @@ class PullLoop:
     ) -> None:
         self._link = link
         self._journal = journal
-        self._submit = submit
+        self._work = work
+        self._actions = actions
         self._narrator = narrator
         self._clock = clock
         self._rng = rng
@@ -81,6 +96,10 @@ class PullLoop:
         match command:
             case Readable():
                 return await self._accept(command)
+            case RunStop(run_id=subject) | TaskCancel(task_id=subject):
+                return await self._end(command, subject)
+            case DeviceAction():
+                return await self._act(command)
             case Unreadable():
                 return await self._refuse(command)
             case Nameless(message):
@@ -92,9 +111,29 @@ class PullLoop:
         ack = self._narrator.command_ack(start.command_id)
         new = await self._journal.accept_run(start, ack, self._narrator.run_started(start))
         if new:
-            self._submit([Task(task.task_id, task.device_id, task.attempt, command.plan) for task in new])
+            self._work.submit([Task(task.task_id, task.device_id, task.attempt, command.plan) for task in new])
             log.info("Run accepted", run_id=start.run_id, workflow_id=start.workflow_id, tasks=len(new))
         return bool(new)
+
+    async def _end(self, command: RunStop | TaskCancel, subject: str) -> bool:
+        """Durable before it is acted on: what a crash leaves open ends at the next start."""
+        is_new, task_ids = await self._journal.accept_cancel(self._narrator.command_ack(command.command_id), subject)
+        if is_new:
+            log.info("Asked to stop", command=command.type.value, subject=subject, open_tasks=len(task_ids))
+        for task_id in task_ids:
+            self._work.cancel(task_id)
+        return is_new
+
+    async def _act(self, command: DeviceAction) -> bool:
+        refusal = self._actions.refusal(command.device_id, command.action)
+        if not await self._journal.accept_order(self._narrator.command_ack(command.command_id, refusal)):
+            return False
+        if refusal is not None:
+            log.warning("A device action is refused", device_id=command.device_id, error=refusal)
+            return True
+        log.info("Device action", device_id=command.device_id, device_action=command.action.value)
+        self._actions.begin(command.device_id, command.action)
+        return True
 
     async def _refuse(self, command: Unreadable) -> bool:
         ack = self._narrator.command_ack(command.command_id, command.message)

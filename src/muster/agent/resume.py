@@ -14,10 +14,13 @@ log = get_logger()
 async def resume(journal: Journal, narrator: Narrator) -> list[Task]:
     """Answers the queued tasks, to be taken up again; those that were under way end as `node_restarted`."""
     plans = {start.run_id: plan_of(start) for start in await journal.open_runs()}
+    cancelled = await journal.cancelled_tasks()
     tasks: list[Task] = []
     for known in await journal.open_tasks():
         plan = plans.get(known.run_id, "the journal has no such run")
-        if known.state is not TaskState.QUEUED:
+        if known.task_id in cancelled:
+            await journal.end_task(narrator.cancelled(known))
+        elif known.state is not TaskState.QUEUED:
             await journal.end_task(narrator.node_restarted(known))
             log.warning("Task was cut off by a restart", run_id=known.run_id, device_id=known.device_id)
         elif isinstance(plan, str):

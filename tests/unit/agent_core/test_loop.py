@@ -238,6 +238,9 @@ class FailingLedger:
             raise JournalError("disk full")
         return await self.journal.end_task(finished)
 
+    async def fence_task(self, finished: TaskFinished) -> bool:
+        return await self.journal.fence_task(finished)
+
 
 async def test_progress_that_cannot_be_recorded_does_not_fail_the_step(tmp_path: Path) -> None:
     @dataclass

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from tests.support.agent_parts import (
 from muster.agent.intake import Nameless, Readable, Unreadable, read_command
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
-from muster.agent.ports import Task
+from muster.agent.ports import DeviceActions, NoDeviceActions, Task
 from muster.agent.pull import PullLoop
-from muster.contracts.commands import PullAnswer
+from muster.contracts.commands import CommandType, DeviceActionKind, PullAnswer
 from muster.runtime.supervision import Background
 
 GOOD = command(run_start("A", "B"))
@@ -46,26 +47,55 @@ class Taken:
 
     def __init__(self) -> None:
         self.tasks: list[Task] = []
+        self.cancelled: list[str] = []
         self.changed = asyncio.Event()
+
+    def cancel(self, task_id: str) -> None:
+        self.cancelled.append(task_id)
+        self.changed.set()
 
     def submit(self, tasks: Sequence[Task]) -> None:
         self.tasks.extend(tasks)
         self.changed.set()
 
-    async def has(self, count: int) -> None:
+    async def has(self, count: int, *, cancelled: int = 0) -> None:
         async with asyncio.timeout(20):
-            while len(self.tasks) < count:
+            while len(self.tasks) < count or len(self.cancelled) < cancelled:
                 self.changed.clear()
                 await self.changed.wait()
 
 
+@dataclass
+class Nurse:
+    """`DeviceActions`: notes what it is asked; knows one phone."""
+
+    begun: list[tuple[str, str]] = field(default_factory=list)
+
+    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+        return None if device_id == "A" else f"there is no phone {device_id}"
+
+    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+        self.begun.append((action.value, device_id))
+
+
 @asynccontextmanager
 async def pulling(
-    journal: SqliteJournal, backend: MemoryBackend, clock: HastyClock | None = None
+    journal: SqliteJournal,
+    backend: MemoryBackend,
+    clock: HastyClock | None = None,
+    actions: DeviceActions | None = None,
 ) -> AsyncIterator[Taken]:
     taken = Taken()
-    loop = PullLoop(backend, journal, taken.submit, narrator=narrator(), clock=clock or HastyClock(), rng=seeded())
     async with Background() as background:
+        loop = PullLoop(
+            backend,
+            journal,
+            taken,
+            actions or NoDeviceActions(),
+            narrator=narrator(),
+            clock=clock or HastyClock(),
+            rng=seeded(),
+        )
         _ = background.start("pull", loop.run())
         yield taken
 
@@ -153,6 +183,72 @@ async def test_a_journal_that_cannot_be_written_takes_no_run_and_the_backend_kee
     async with pulling(closed, backend, clock) as taken:
         await clock.has_slept(3)
         assert taken.tasks == []
+
+
+def order(kind: CommandType, number: int, **fields: str) -> dict[str, Any]:
+    return {"type": kind.value, "command_id": uuid(number, kind=7), **fields}
+
+
+async def test_stopping_a_run_cancels_its_open_tasks_and_no_others(journal: SqliteJournal) -> None:
+    stop = order(CommandType.RUN_STOP, 1, run_id=GOOD["run_id"])
+    other = command(run_start("A", "Z", run=9))
+    backend = MemoryBackend(pulls=[PullAnswer(commands=[GOOD, other, stop])])
+    async with pulling(journal, backend) as taken:
+        await taken.has(4, cancelled=2)
+    assert taken.cancelled == [task["task_id"] for task in GOOD["tasks"]]
+    assert [event["payload"].get("command_id") for event in await told(journal)][-1] == stop["command_id"]
+
+
+async def test_cancelling_a_task_asks_the_loop_again_each_time_it_is_handed_out(journal: SqliteJournal) -> None:
+    cancel = order(CommandType.TASK_CANCEL, 1, task_id=GOOD["tasks"][1]["task_id"])
+    backend = MemoryBackend(pulls=[PullAnswer(commands=[GOOD, cancel]), PullAnswer(commands=[cancel])])
+    async with pulling(journal, backend) as taken:
+        await taken.has(2, cancelled=2)
+    assert taken.cancelled == [GOOD["tasks"][1]["task_id"]] * 2
+    assert types_of(await told(journal)).count("command_ack") == 2, "once for each command"
+
+
+async def test_a_stop_that_overtakes_its_run_ends_the_run_before_it_starts(journal: SqliteJournal) -> None:
+    stop = order(CommandType.RUN_STOP, 1, run_id=GOOD["run_id"])
+    backend = MemoryBackend(pulls=[PullAnswer(commands=[stop, GOOD, command(run_start("Z", run=9))])])
+    async with pulling(journal, backend) as taken:
+        await taken.has(1)
+    assert [task.device_id for task in taken.tasks] == ["Z"]
+    ends = [event["payload"] for event in await told(journal) if event["type"] == "task_finished"]
+    assert [(end["device_id"], end["status"]) for end in ends] == [("A", "cancelled"), ("B", "cancelled")]
+
+
+async def test_a_task_handed_out_with_a_higher_attempt_is_submitted_again_and_a_lower_one_is_not(
+    journal: SqliteJournal,
+) -> None:
+    def again(number: int, attempt: int) -> dict[str, Any]:
+        return {
+            **GOOD,
+            "command_id": uuid(number, kind=8),
+            "tasks": [{**GOOD["tasks"][0], "attempt": attempt}],
+        }
+
+    backend = MemoryBackend(pulls=[PullAnswer(commands=[GOOD, again(1, 3), again(2, 2), again(3, 3)])])
+    async with pulling(journal, backend) as taken:
+        await taken.has(3)
+    assert [(task.device_id, task.attempt) for task in taken.tasks] == [("A", 1), ("B", 1), ("A", 3)]
+    assert [task.attempt for task in await journal.open_tasks()] == [3, 1]
+
+
+async def test_a_device_action_is_begun_once_however_often_it_is_handed_out(journal: SqliteJournal) -> None:
+    reboot = order(CommandType.DEVICE_ACTION, 1, device_id="A", action="reboot")
+    backend = MemoryBackend(pulls=[PullAnswer(commands=[reboot, reboot, GOOD])])
+    nurse = Nurse()
+    async with pulling(journal, backend, actions=nurse) as taken:
+        await taken.has(2)
+    assert nurse.begun == [("reboot", "A")]
+
+
+async def test_a_device_action_is_refused_where_nobody_can_do_it(journal: SqliteJournal) -> None:
+    reboot = order(CommandType.DEVICE_ACTION, 1, device_id="A", action="reboot")
+    async with pulling(journal, MemoryBackend(pulls=[PullAnswer(commands=[reboot, GOOD])])) as taken:
+        await taken.has(2)
+    assert "no means" in (await told(journal))[0]["payload"]["error_message"]
 
 
 def test_reading_a_command_tells_a_run_from_what_is_none() -> None:

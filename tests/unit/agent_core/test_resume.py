@@ -3,8 +3,9 @@
 import sqlite3
 from pathlib import Path
 
-from tests.support.agent_parts import accept, narrator, opened_journal, run_start, tasks_of, told, types_of
+from tests.support.agent_parts import accept, narrator, opened_journal, run_start, tasks_of, told, types_of, uuid
 
+from muster.agent.journal_tables import SCHEMA
 from muster.agent.ports import TaskOutcome
 from muster.agent.resume import resume
 from muster.domain.task import TaskState
@@ -67,3 +68,26 @@ async def test_a_journaled_run_that_this_version_cannot_read_ends_its_tasks(tmp_
         (event,) = [event["payload"] for event in await told(journal) if event["type"] == "task_finished"]
         assert event["status"] == "failed"
         assert "teleport" in event["error_message"]
+
+
+async def test_what_was_asked_to_end_ends_as_cancelled_whatever_it_was_doing(tmp_path: Path) -> None:
+    start = run_start("A", "B", "C")
+    running, queued, other = tasks_of(start)
+    async with opened_journal(tmp_path) as journal:
+        await accept(journal, start)
+        await journal.begin_task(TELL.task_started(running, "usb-1"))
+        for number, task in enumerate((running, queued)):
+            await journal.accept_cancel(TELL.command_ack(uuid(number, kind=7)), task.task_id)
+    async with opened_journal(tmp_path) as journal:
+        assert await resume(journal, TELL) == [other]
+        ends = [event["payload"] for event in await told(journal) if event["type"] == "task_finished"]
+        assert [(end["device_id"], end["status"]) for end in ends] == [("A", "cancelled"), ("B", "cancelled")]
+
+
+async def test_a_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "journal.sqlite3") as old:
+        old.executescript(f"{SCHEMA} PRAGMA user_version = 1;")
+    old.close()
+    async with opened_journal(tmp_path) as journal:
+        await accept(journal, run_start("A"))
+        assert len(await resume(journal, TELL)) == 1
