@@ -5,11 +5,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from muster.agent.instance import Instance
 from muster.agent.link import LinkBroken, LinkError, LinkRefused, is_unauthorized
 from muster.client.http import ApiError, BackendUnreachable, MusterClient
 from muster.contracts.api import PROBLEM_TYPE_PREFIX, UploadRequest, UploadTicket
 from muster.contracts.commands import PullAnswer
 from muster.contracts.events import CallbackAnswer
+from muster.runtime.logs import get_logger
+
+log = get_logger()
 
 TOO_LARGE = 413
 
@@ -17,21 +21,29 @@ TOO_LARGE = 413
 class HttpLink:
     """Implements `link.BackendLink`."""
 
-    def __init__(self, client: MusterClient, *, node_id: str, instance_id: str, upload_timeout_sec: float) -> None:
+    def __init__(self, client: MusterClient, *, node_id: str, instance: Instance, upload_timeout_sec: float) -> None:
         self._client = client
         self._node_id = node_id
-        self._instance_id = instance_id
+        self._instance = instance
         self._upload_timeout_sec = upload_timeout_sec
 
     async def pull(self, wait_ms: int) -> PullAnswer:
         """See `BackendLink`."""
+        instance = self._instance
         async with _split_errors():
-            return await self._client.pull(self._node_id, self._instance_id, wait_ms)
+            answer = await self._client.pull(self._node_id, instance.current, wait_ms, replaces=instance.replaces)
+        try:
+            instance.took_seat()
+        except OSError as error:
+            log.warning(
+                "Cannot note which agent speaks; a killed agent's successor may wait a minute", error=str(error)
+            )
+        return answer
 
     async def leave(self) -> None:
         """Gives the node's seat free, so that the next start under this id need not wait for it. Raises LinkError."""
         async with _split_errors():
-            await self._client.pull(self._node_id, self._instance_id, 0, leaving=True)
+            await self._client.pull(self._node_id, self._instance.current, 0, leaving=True)
 
     async def callback(self, events: Sequence[dict[str, Any]]) -> CallbackAnswer:
         """See `BackendLink`."""

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.executor.masking import Mask
 from muster.agent.http_link import HttpLink
+from muster.agent.instance import Instance
 from muster.agent.journal import JournalError
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.locks import AlreadyRunningError, DeviceFileLocks, NodeLock, state_folder
@@ -58,7 +59,7 @@ async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitS
     link = HttpLink(
         client,
         node_id=settings.node_id,
-        instance_id=new_id(),
+        instance=Instance(folder / "instance", new_id()),
         upload_timeout_sec=settings.upload_timeout_ms / 1000,
     )
     rack_settings = RackSettings(*settings.adb_server, settings.vendor_url, folder)

@@ -40,10 +40,16 @@ class HandOutCommands:
         self._seats: dict[str, Seat] = {}
 
     async def pull(
-        self, node_id: str, instance_id: str, wait_ms: int, until_gone: Callable[[], Awaitable[None]]
+        self,
+        node_id: str,
+        instance_id: str,
+        wait_ms: int,
+        until_gone: Callable[[], Awaitable[None]],
+        *,
+        replaces: str | None = None,
     ) -> list[dict[str, Any]] | Refusal:
         """What is due to this instance; waits up to `wait_ms` for the first command, or until the client is gone."""
-        seat = self._sit_down(node_id, instance_id)
+        seat = self._sit_down(node_id, instance_id, replaces)
         if seat is None:
             _log.warning("A second agent was refused", node_id=node_id, instance_id=instance_id)
             return _taken(node_id)
@@ -71,12 +77,14 @@ class HandOutCommands:
             if seat.poll is not None:
                 seat.poll.wake()
 
-    def _sit_down(self, node_id: str, instance_id: str) -> Seat | None:
+    def _sit_down(self, node_id: str, instance_id: str, replaces: str | None) -> Seat | None:
         now, seat = self._clock.monotonic(), self._seats.get(node_id)
         if seat is not None and seat.instance_id == instance_id:
             return seat
-        if seat is not None and (seat.poll is not None or now < seat.free_at):
+        if seat is not None and seat.instance_id != replaces and (seat.poll is not None or now < seat.free_at):
             return None
+        if seat is not None and seat.poll is not None:
+            seat.poll.wake()  # a killed agent's connection that nobody has closed yet
         self._seats[node_id] = Seat(instance_id, free_at=now + INSTANCE_TAKEOVER_SEC)
         return self._seats[node_id]
 

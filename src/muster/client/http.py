@@ -28,6 +28,7 @@ from muster.contracts.api import (
     RunCreated,
     RunDetail,
     RunPage,
+    RunStopped,
     StepPage,
     UploadRequest,
     UploadTicket,
@@ -79,9 +80,16 @@ class MusterClient:
 
     # ---- node ----
 
-    async def pull(self, node_id: str, instance_id: str, wait_ms: int, *, leaving: bool = False) -> PullAnswer:
-        """Commands for this node; waits up to `wait_ms` for the first. `leaving`: this instance gives the node free."""
+    async def pull(
+        self, node_id: str, instance_id: str, wait_ms: int, *, replaces: str | None = None, leaving: bool = False
+    ) -> PullAnswer:
+        """Commands for this node; waits up to `wait_ms` for the first.
+
+        `replaces`: the instance whose place this one takes. `leaving`: this instance gives the node free.
+        """
         params: Params = {"node_id": node_id, "instance_id": instance_id, "wait_ms": wait_ms}
+        if replaces is not None and replaces != instance_id:
+            params["replaces"] = replaces
         if leaving:
             params["leaving"] = "true"
         answer = await self._wire.fetch(
@@ -141,6 +149,10 @@ class MusterClient:
     async def run(self, run_id: str) -> RunDetail:
         """A run with its nodes and device tasks."""
         return decode(RunDetail, await self._wire.fetch("GET", f"/api/runs/{_part(run_id)}"))
+
+    async def stop_run(self, run_id: str) -> RunStopped:
+        """Stops a run; asked again it changes nothing."""
+        return decode(RunStopped, await self._post(f"/api/runs/{_part(run_id)}/stop", {}))
 
     async def steps(
         self, run_id: str, *, device_id: str | None = None, cursor: str | None = None, limit: int | None = None

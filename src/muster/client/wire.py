@@ -48,7 +48,7 @@ class ApiError(BackendError):
         self.problem = problem
 
 
-class BackendUnreachable(BackendError):  # noqa: N818 - a condition of the world, not a fault of a program
+class BackendUnreachable(BackendError):
     """No connection, no answer in time, or an answer that is not Muster's."""
 
 

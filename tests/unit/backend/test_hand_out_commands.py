@@ -94,11 +94,25 @@ async def test_an_agent_that_stops_in_good_order_leaves_its_seat_at_once(rig: Ri
     assert (await rig.pull(instance_id="two")).status_code == 200
 
 
-async def test_an_agent_started_anew_on_its_old_folder_has_its_seat_at_once(rig: Rig) -> None:
+async def test_a_poll_that_its_client_gave_up_ends_when_the_same_agent_asks_again(rig: Rig) -> None:
     asked = asyncio.create_task(rig.pull(instance_id="one", wait_ms=60_000))
     await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
     assert (await rig.pull(instance_id="one")).status_code == 200
     assert (await asyncio.wait_for(asked, 20)).json() == {"commands": []}
+
+
+async def test_the_successor_of_a_killed_agent_has_its_seat_at_once(rig: Rig) -> None:
+    asked = asyncio.create_task(rig.pull(instance_id="one", wait_ms=60_000))
+    await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
+    assert (await rig.pull(instance_id="two", replaces="one")).status_code == 200
+    assert (await asyncio.wait_for(asked, 20)).json() == {"commands": []}
+    assert (await rig.pull(instance_id="one")).status_code == 409
+
+
+async def test_a_copied_data_folder_displaces_its_original_once_and_not_again(rig: Rig) -> None:
+    await rig.pull(instance_id="original")
+    assert (await rig.pull(instance_id="copy", replaces="original")).status_code == 200
+    assert (await rig.pull(instance_id="restarted", replaces="original")).status_code == 409
 
 
 async def test_a_client_that_is_gone_ends_its_poll_and_soon_gives_its_seat_free(rig: Rig) -> None:

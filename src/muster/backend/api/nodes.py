@@ -41,9 +41,13 @@ async def pull(
     parts: PartsDep,
     node_id: Annotated[NodeIdField, Query()],
     instance_id: Annotated[
-        str, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The agent's data folder's own id")
+        str, Query(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="Made anew at each start of an agent")
     ],
     wait_ms: Annotated[int, Query(ge=0, le=PULL_WAIT_MS_MAX)] = PULL_WAIT_MS_DEFAULT,
+    replaces: Annotated[
+        str | None,
+        Query(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The id that last spoke from this agent's data folder"),
+    ] = None,
     leaving: Annotated[bool, Query(description="The agent stops: another may take its place at once")] = False,
 ) -> PullAnswer | Response:
     """Answers the moment there is work, or empty when `wait_ms` has passed."""
@@ -55,7 +59,7 @@ async def pull(
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    found = await parts.hand_out.pull(node_id, instance_id, wait_ms, until_gone)
+    found = await parts.hand_out.pull(node_id, instance_id, wait_ms, until_gone, replaces=replaces)
     return answer_refusal(found) if isinstance(found, Refusal) else PullAnswer(commands=found)
 
 
