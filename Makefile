@@ -5,7 +5,7 @@ VENV_BIN := .venv/bin
 DEMO_DATA ?= .muster/demo
 WORKERS ?= 2
 
-.PHONY: help demo test check format bench lock runtime dev chromium
+.PHONY: help demo test check format bench lock runtime dev chromium chaos
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,10 @@ check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 	$(VENV_BIN)/ruff format --check .
 	$(VENV_BIN)/mypy
 	$(VENV_BIN)/lint-imports
+
+WORLD_SEEDS ?= 10000
+chaos: dev ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
+	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 
 format: dev ## let ruff rewrite what it can
 	$(VENV_BIN)/ruff check --fix .

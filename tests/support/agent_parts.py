@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from muster.agent.group_commit import GroupCommit, OpenCommits
 from muster.agent.intake import plan_of
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkBroken, LinkError
@@ -78,13 +79,17 @@ def narrator(clock: Clock | None = None) -> Narrator:
 
 @asynccontextmanager
 async def opened_journal(
-    folder: Path, *, telemetry_max: int = OUTBOX_TELEMETRY_EVENTS_MAX
+    folder: Path, *, telemetry_max: int = OUTBOX_TELEMETRY_EVENTS_MAX, open_commits: OpenCommits = GroupCommit
 ) -> AsyncIterator[SqliteJournal]:
     """A real journal in `folder`; opening the same folder again is a restart."""
     spool = folder / "spool"
     spool.mkdir(parents=True, exist_ok=True)
     journal = SqliteJournal(
-        folder / "journal.sqlite3", new_id=id_source(SystemClock()), spool_folder=spool, telemetry_max=telemetry_max
+        folder / "journal.sqlite3",
+        new_id=id_source(SystemClock()),
+        spool_folder=spool,
+        telemetry_max=telemetry_max,
+        open_commits=open_commits,
     )
     async with journal:
         yield journal

@@ -1,10 +1,13 @@
 """What every journal must do; each implementation runs under this file."""
 
 import asyncio
+import random
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.agent_parts import (
@@ -17,6 +20,8 @@ from tests.support.agent_parts import (
     told,
     types_of,
 )
+from tests.world.disk import Disk, MemoryCommits
+from tests.world.life import Life
 
 from muster.agent.journal import Journal, JournalError, OutboxDepth, Refusal
 from muster.agent.journal_sqlite import SqliteJournal
@@ -28,9 +33,32 @@ TELL = narrator()
 SUCCEEDED = TaskOutcome(TaskState.SUCCEEDED)
 
 
+Opener = Callable[..., AbstractAsyncContextManager[SqliteJournal]]
+
+
+def in_memory() -> Opener:
+    """The simulated world's journal: opening it again is a restart on the same disk."""
+    disk = Disk(random.Random(1))
+
+    def commits(_path: Path, prepare: Any, after_commit: Callable[[], None]) -> MemoryCommits:
+        return MemoryCommits(disk, prepare, after_commit, Life(1))
+
+    @asynccontextmanager
+    async def opened(folder: Path, **options: Any) -> AsyncIterator[SqliteJournal]:
+        async with opened_journal(folder, open_commits=commits, **options) as journal:
+            yield journal
+
+    return opened
+
+
+@pytest.fixture(params=["file", "memory"])
+def open_journal(request: pytest.FixtureRequest) -> Opener:
+    return opened_journal if request.param == "file" else in_memory()
+
+
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
-    async with opened_journal(tmp_path) as opened:
+async def journal(tmp_path: Path, open_journal: Opener) -> AsyncIterator[SqliteJournal]:
+    async with open_journal(tmp_path) as opened:
         port: Journal = opened  # the type checker compares the class with its port here
         assert port is opened
         yield opened
@@ -82,12 +110,12 @@ async def test_events_of_a_task_are_numbered_from_one_in_order(journal: SqliteJo
     assert [event["seq"] for event in events if event["device_id"] == "B"] == [1]
 
 
-async def test_seq_goes_on_after_a_restart(tmp_path: Path) -> None:
+async def test_seq_goes_on_after_a_restart(tmp_path: Path, open_journal: Opener) -> None:
     start = run_start("A")
-    async with opened_journal(tmp_path) as journal:
+    async with open_journal(tmp_path) as journal:
         await accept(journal, start)
         await journal.begin_task(TELL.task_started(tasks_of(start)[0], "usb-1"))
-    async with opened_journal(tmp_path) as journal:
+    async with open_journal(tmp_path) as journal:
         await journal.end_task(ended(0, "A"))
         assert [event["payload"].get("seq") for event in await told(journal)][2:] == [1, 2, None]
 
@@ -160,14 +188,14 @@ async def test_refusing_a_command_does_not_touch_a_task_that_is_known(journal: S
     assert [task.state for task in await journal.open_tasks()] == [TaskState.QUEUED]
 
 
-async def test_open_runs_and_tasks_survive_a_restart_in_their_order(tmp_path: Path) -> None:
-    async with opened_journal(tmp_path) as journal:
+async def test_open_runs_and_tasks_survive_a_restart_in_their_order(tmp_path: Path, open_journal: Opener) -> None:
+    async with open_journal(tmp_path) as journal:
         await accept(journal, run_start("B", "A", run=2))
         await accept(journal, run_start("A", run=1))
         await accept(journal, run_start("C", run=3))
         done = tasks_of(run_start("C", run=3))[0]
         await journal.end_task(TELL.task_finished(done, SUCCEEDED, started_at_ms=None, duration_ms=None))
-    async with opened_journal(tmp_path) as journal:
+    async with open_journal(tmp_path) as journal:
         assert [run.run_id for run in await journal.open_runs()] == [
             run_start(run=2).run_id,
             run_start(run=1).run_id,
@@ -194,9 +222,9 @@ async def test_settled_events_leave_and_refused_ones_are_kept_apart(journal: Sql
     assert (dead.event_id, dead.status, dead.message) == (started.event_id, 422, "payload.run_id: unknown")
 
 
-async def test_above_its_bound_the_oldest_telemetry_goes_and_no_fact_does(tmp_path: Path) -> None:
+async def test_above_its_bound_the_oldest_telemetry_goes_and_no_fact_does(tmp_path: Path, open_journal: Opener) -> None:
     start = run_start("A")
-    async with opened_journal(tmp_path, telemetry_max=10) as journal:
+    async with open_journal(tmp_path, telemetry_max=10) as journal:
         await accept(journal, start)
         task = tasks_of(start)[0]
         await journal.begin_task(TELL.task_started(task, "usb-1"))
@@ -294,7 +322,7 @@ async def test_a_caller_that_is_cancelled_does_not_undo_what_it_asked_for(journa
     assert journal.news.is_set()
 
 
-# ---- SQLite alone ------------------------------------------------------------------------------------------------
+# ---- SQLite's file alone ---------------------------------------------------------------------------------------------
 
 
 async def test_many_writers_share_commits_and_each_gets_its_own_answer(journal: SqliteJournal) -> None:

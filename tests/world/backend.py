@@ -1,0 +1,226 @@
+"""The backend in memory: a small honest model of spec/03, on the conditions of `store/tasks` and `store/commands`."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from tests.world.trace import Trace
+
+from muster.contracts.api import UploadRequest, UploadTicket
+from muster.contracts.events import (
+    ArtifactRef,
+    ArtifactStored,
+    CommandAck,
+    Event,
+    EventType,
+    EventVerdict,
+    NodeHeartbeat,
+    TaskFinished,
+    TaskPayload,
+    TaskProgress,
+    TaskStarted,
+    event_adapter,
+)
+from muster.domain.failure import FailureReason
+from muster.domain.limits import COMMAND_REDELIVERY_SEC, INSTANCE_TAKEOVER_SEC
+from muster.domain.task import OPEN_TASK_STATES, SOURCES, StepState, TaskState
+
+
+@dataclass
+class BackendTask:
+    """A row of `device_tasks`."""
+
+    task_id: str
+    run_id: str
+    device_id: str
+    status: TaskState = TaskState.QUEUED
+    attempt: int = 1
+    last_seq: int = 0
+    failure_reason: str | None = None
+
+
+@dataclass
+class _Command:
+    body: dict[str, Any]
+    is_acked: bool = False
+    handed_to: str | None = None
+    handed_at: float = 0.0
+
+
+@dataclass
+class _Object:
+    task_id: str
+    key: str
+    sha256: str
+    size: int
+    is_stored: bool = False
+
+
+@dataclass
+class Backend:
+    """`refuses`: whether this new event is refused for good, a fault that the world draws."""
+
+    node_id: str
+    trace: Trace
+    now: Callable[[], float]
+    refuses: Callable[[EventType], bool] = lambda _type: False
+    tasks: dict[str, BackendTask] = field(default_factory=dict)
+    objects: dict[str, _Object] = field(default_factory=dict)
+    told_paths: set[str] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    applied: set[str] = field(default_factory=set)
+    is_new_command: Callable[[], None] = lambda: None
+    heartbeats: int = 0
+    _commands: dict[str, _Command] = field(default_factory=dict)
+    _instance: tuple[str, float] | None = None
+
+    # ---- commands ----------------------------------------------------------------------------------------------------
+
+    def command(self, body: dict[str, Any]) -> None:
+        """Queues a command for the node; the tasks of a `run_start` are born."""
+        for task in body.get("tasks", []):
+            self.tasks[task["task_id"]] = BackendTask(task["task_id"], body["run_id"], task["device_id"])
+        self._commands[body["command_id"]] = _Command(body)
+        self.trace.note("command", body["type"], body["command_id"][-6:])
+        self.is_new_command()
+
+    def is_taken_by_another(self, instance_id: str) -> bool:
+        """409: another instance of this node has polled a moment ago."""
+        if self._instance is not None:
+            other, at = self._instance
+            if other != instance_id and self.now() - at < INSTANCE_TAKEOVER_SEC:
+                return True
+        self._instance = (instance_id, self.now())
+        return False
+
+    def leave(self, instance_id: str) -> None:
+        if self._instance is not None and self._instance[0] == instance_id:
+            self._instance = None
+
+    def next_due(self, instance_id: str) -> float | None:
+        """When a command may be handed to this instance; None: there is none."""
+        due = [
+            command.handed_at + COMMAND_REDELIVERY_SEC if command.handed_to == instance_id else self.now()
+            for command in self._commands.values()
+            if not command.is_acked
+        ]
+        return min(due, default=None)
+
+    def hand_out(self, instance_id: str) -> list[dict[str, Any]]:
+        given = []
+        for command in self._commands.values():
+            is_due = command.handed_to != instance_id or self.now() >= command.handed_at + COMMAND_REDELIVERY_SEC
+            if not command.is_acked and is_due:
+                command.handed_to, command.handed_at = instance_id, self.now()
+                given.append(command.body)
+        return given
+
+    # ---- events ------------------------------------------------------------------------------------------------------
+
+    def ingest(self, raw: Sequence[Mapping[str, Any]]) -> list[EventVerdict]:
+        """In one transaction; each event by itself."""
+        return [self._one(event) for event in raw]
+
+    def _one(self, raw: Mapping[str, Any]) -> EventVerdict:
+        event_id = str(raw.get("event_id"))
+        try:
+            event = event_adapter.validate_python(raw)
+        except ValidationError as error:
+            return EventVerdict(event_id=event_id, ok=False, status=422, message=str(error.errors()[0]["msg"]))
+        if event_id in self.applied:
+            return EventVerdict(event_id=event_id, ok=True, duplicate=True)
+        if event_id in self.refused or self.refuses(event.type) or not self._is_ours(event):
+            self.refused.add(event_id)
+            return EventVerdict(event_id=event_id, ok=False, status=422, message="refused")
+        self.applied.add(event_id)
+        self._apply(event)
+        return EventVerdict(event_id=event_id, ok=True)
+
+    def _is_ours(self, event: Event) -> bool:
+        payload = event.payload
+        if payload.node_id != self.node_id:
+            return False
+        if isinstance(payload, CommandAck):
+            return payload.command_id in self._commands
+        if isinstance(payload, TaskPayload | ArtifactStored):
+            task = self.tasks.get(payload.task_id)
+            return task is not None and (task.run_id, task.device_id) == (payload.run_id, payload.device_id)
+        return True
+
+    def _apply(self, event: Event) -> None:
+        payload = event.payload
+        match payload:
+            case NodeHeartbeat():
+                self.heartbeats += 1
+                return
+            case CommandAck():
+                self._commands[payload.command_id].is_acked = True
+                if payload.error_message is not None:
+                    self._refuse_tasks(self._commands[payload.command_id].body)
+            case TaskStarted() | TaskProgress():
+                self._move(payload)
+            case TaskFinished():
+                self._finish(payload)
+            case ArtifactStored():
+                self._link(payload.artifact)
+            case _:
+                pass
+        task_id = getattr(payload, "task_id", "")
+        status = getattr(payload, "status", "")
+        self.trace.note("applied", event.type.value, task_id[-6:], getattr(payload, "seq", ""), str(status))
+
+    def _move(self, told: TaskStarted | TaskProgress) -> None:
+        task = self.tasks[told.task_id]
+        if told.attempt < task.attempt or told.seq <= task.last_seq:
+            return
+        status = TaskState.WAITING if told.status == StepState.WAITING else TaskState.RUNNING
+        if task.status in SOURCES[status] | {status}:
+            task.status, task.attempt = status, told.attempt
+        task.last_seq = told.seq
+
+    def _finish(self, told: TaskFinished) -> None:
+        task = self.tasks[told.task_id]
+        if told.artifact is not None:
+            self._link(told.artifact)
+        if told.attempt >= task.attempt and task.status in OPEN_TASK_STATES:
+            task.status, task.attempt = told.status, told.attempt
+            task.failure_reason = told.failure_reason
+
+    def _refuse_tasks(self, body: Mapping[str, Any]) -> None:
+        for assigned in body.get("tasks", []):
+            task = self.tasks[assigned["task_id"]]
+            if task.status is TaskState.QUEUED:
+                task.status, task.failure_reason = TaskState.FAILED, FailureReason.UNKNOWN
+
+    # ---- pictures ----------------------------------------------------------------------------------------------------
+
+    def _link(self, artifact: ArtifactRef) -> None:
+        self.told_paths.add(artifact.storage_path)
+
+    def allow(self, request: UploadRequest) -> UploadTicket | None:
+        """The same place again for the same bytes of the same step; None: no such task."""
+        task = self.tasks.get(request.task_id)
+        if task is None:
+            return None
+        name = hashlib.sha256(f"{request.task_id} {request.step_id} {request.sha256}".encode()).hexdigest()[:12]
+        key = f"manual/{self.node_id}/{task.device_id}/{task.run_id}/{name}.png"
+        self.objects.setdefault(key, _Object(request.task_id, key, request.sha256, request.size))
+        return UploadTicket(artifact_id=request.task_id, key=key, url=f"/{key}", expires_at=request.taken_at + 300_000)
+
+    def receive(self, key: str, content: bytes) -> bool:
+        """False: not the bytes that were announced."""
+        announced = self.objects[key]
+        if hashlib.sha256(content).hexdigest() != announced.sha256 or len(content) != announced.size:
+            return False
+        announced.is_stored = True
+        return True
+
+    @property
+    def open_tasks(self) -> list[BackendTask]:
+        return [task for task in self.tasks.values() if task.status in OPEN_TASK_STATES]
+
+    @property
+    def unacknowledged(self) -> int:
+        return sum(1 for command in self._commands.values() if not command.is_acked)

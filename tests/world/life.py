@@ -1,0 +1,53 @@
+"""One process of the agent, from its start to its end; what it left running cannot act after that."""
+
+from dataclasses import dataclass, field
+
+from tests.world.trace import Trace
+
+
+class Killed(BaseException):
+    """A dead process tried to act."""
+
+
+@dataclass
+class Life:
+    """`number`: 1 for the first start."""
+
+    number: int
+    is_dead: bool = False
+    is_draining: bool = False
+    settled_at: float | None = None
+
+    def is_over(self) -> bool:
+        """As a call, so that it is looked at anew each time."""
+        return self.is_dead
+
+    def must_be_alive(self) -> None:
+        """First line of every port."""
+        if self.is_dead:
+            raise Killed
+
+
+@dataclass
+class MemoryLocks:
+    """`scheduler.loop.DeviceLocks` of one process. `elsewhere` belongs to another agent on the PC."""
+
+    life: Life
+    trace: Trace
+    elsewhere: set[str]
+    held: set[str] = field(default_factory=set)
+
+    def acquire(self, device_id: str) -> bool:
+        self.life.must_be_alive()
+        if device_id in self.elsewhere:
+            self.trace.note("refused", device_id)
+            return False
+        self.trace.note("locked", device_id)
+        self.held.add(device_id)
+        return True
+
+    def release(self, device_id: str) -> None:
+        if self.life.is_dead:
+            return
+        self.trace.note("unlocked", device_id)
+        self.held.remove(device_id)

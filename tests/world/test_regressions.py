@@ -1,0 +1,16 @@
+"""Worlds that found a bug, by name. Each also has a unit test of the behaviour, and a mutant where one fits."""
+
+import pytest
+from tests.world.world import run_seed
+
+FOUND = {
+    "a picture's file stayed when a kill came between the store's answer and the file's removal": 88,
+    "a picture's file stayed when the task's limit struck while it was being written": 213,
+    "a picture's file stayed when the journal could not record it (disk full)": 586,
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_it_stays_mended(what: str) -> None:
+    told = run_seed(FOUND[what])
+    assert told.violation is None, f"seed {told.seed}: {told.violation}\n{told.story}"

@@ -1,0 +1,490 @@
+"""A world: the whole agent, its phones, its backend and its disk, in virtual time from one seed.
+
+First everything may go wrong, and the checkers watch (safety). Then all is healed, and everything must finish within
+a bounded time (liveness).
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from tests.world import checkers
+from tests.world.backend import Backend
+from tests.world.disk import Disk, MemoryCommits, MemoryPictureFiles
+from tests.world.faults import GONE, REFUSABLE, Plan, RunOrder, Spell, draw
+from tests.world.life import Life, MemoryLocks
+from tests.world.link import MemoryLink, Network
+from tests.world.loop import SeededLoop, Standstill
+from tests.world.phones import SeenRack, SimPhone, SimRack
+from tests.world.trace import Trace, Violation
+
+from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
+from muster.agent.journal_sqlite import SqliteJournal
+from muster.contracts.events import EventType
+from muster.domain.device import AttachState
+from muster.runtime.ids import id_source
+
+NODE = "PC-01"
+SPOOL = Path("spool")
+START_MS = 1_800_000_000_000
+LOOK_SEC = 1.0
+# After healing: the longest waits of outbox, pull and takeover, and then each task its whole limit in its turn.
+HEALING_SEC = 400.0
+TASK_SEC = 120.0
+DRAIN_SEC = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of a world. `violation` None: every promise held."""
+
+    seed: int
+    violation: str | None
+    digest: str
+    virtual_sec: float
+    lives: int
+    tasks: int
+    events: int
+    story: str
+
+
+@dataclass
+class _Clock:
+    """`runtime.clock.Clock` of one process. `skew_ms`: how wrong the PC's wall clock is."""
+
+    world: "World"
+
+    def now_ms(self) -> int:
+        return START_MS + round(self.world.now() * 1000) + self.world.skew_ms
+
+    def monotonic(self) -> float:
+        return self.world.now()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class World:
+    """Implements `checkers.Observed`."""
+
+    def __init__(self, seed: int, *, keep: int = 60) -> None:
+        self.seed = seed
+        self.plan: Plan = draw(seed)
+        self._failure: BaseException | None = None
+        self._loop: SeededLoop | None = None
+        self._over = False
+        self._time = 0.0
+        self.skew_ms = 0
+        self.reserved: set[str] = set()
+        self.trace = Trace(self.now, self._fail, keep=keep)
+        self.disk = Disk(self._stream("disk"))
+        self.backend = Backend(NODE, self.trace, self.now)
+        self.network = Network(self._stream("network"), self.after)
+        self.rack = SimRack({device: self._phone(device) for device in self.plan.devices})
+        self.lives = 0
+        self._life: Life | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._entries = itertools.count()
+        self._commits_to_live: int | None = None
+        self._healed = False
+        self._ids = id_source(_Clock(self), self._stream("ids"))
+        self._watch()
+        self._fill_agenda()
+
+    @property
+    def slots(self) -> int:
+        return self.plan.slots
+
+    def now(self) -> float:
+        return self._loop.time() if self._loop is not None else self._time
+
+    def _stream(self, name: str) -> random.Random:
+        return random.Random(f"{name} {self.seed}")
+
+    def _phone(self, device: str) -> SimPhone:
+        phone = SimPhone(device, self._stream(device), self.now)
+        phone.slowness = self.plan.slowness.get(device, 1.0)
+        phone.fails = self.plan.fails.get(device, 0.0)
+        return phone
+
+    def _watch(self) -> None:
+        self._phones = checkers.Phones(self)
+        self._ledger = checkers.Ledger(self)
+        self._turns = checkers.Turns(self, self._phones)
+        self._delivery = checkers.Delivery(self, self._ledger, is_ordered="held" not in self.plan.kinds)
+        for checker in (self._phones, self._turns, self._delivery):
+            self.trace.watch(checker.see)
+        self.disk.after_commit = self._committed
+
+    # ---- time --------------------------------------------------------------------------------------------------------
+
+    def after(self, seconds: float, what: Callable[[], None]) -> None:
+        """Does it then, whichever life the agent lives by that time."""
+        self.at(self.now() + seconds, what)
+
+    def at(self, when: float, what: Callable[[], None]) -> None:
+        heapq.heappush(self._agenda, (when, next(self._entries), what))
+        if self._loop is not None:
+            self._loop.call_at(when, self._turn)
+
+    def _turn(self) -> None:
+        while self._agenda and self._agenda[0][0] <= self.now():
+            self._guarded(heapq.heappop(self._agenda)[2])
+
+    def _guarded(self, what: Callable[[], None]) -> None:
+        """A violation ends the world, wherever it is found."""
+        try:
+            what()
+        except Violation as violation:
+            self._fail(violation)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._over = True
+        if self._loop is not None:
+            self._loop.stop()
+
+    # ---- what happens ------------------------------------------------------------------------------------------------
+
+    def _fill_agenda(self) -> None:
+        for number, order in enumerate(self.plan.runs):
+            self.at(order.at, lambda order=order, number=number: self._order(order, number))  # type: ignore[misc]
+        for spell in self.plan.spells:
+            if spell.start < self.plan.heal_at:
+                self.at(spell.start, lambda spell=spell: self._strike(spell))  # type: ignore[misc]
+                if spell.end > spell.start:
+                    self.at(min(spell.end, self.plan.heal_at), lambda spell=spell: self._relent(spell))  # type: ignore[misc]
+        self.at(self.plan.heal_at, self._heal)
+        self.at(LOOK_SEC, self._look)
+
+    def _order(self, order: RunOrder, number: int) -> None:
+        definition: dict[str, Any] = {"workflow_id": f"world_v{number}", "steps": list(order.steps)}
+        if not order.is_readable:
+            definition["steps"] = [{"id": "x", "kind": "never heard of"}]
+        self.backend.command(
+            {
+                "type": "run_start",
+                "command_id": self._ids(),
+                "run_id": self._ids(),
+                "workflow_id": f"world_v{number}",
+                "version": 1,
+                "definition": definition,
+                "globalTimeoutMs": order.timeout_ms,
+                "tasks": [{"task_id": self._ids(), "device_id": device, "attempt": 1} for device in order.devices],
+            }
+        )
+
+    def _strike(self, spell: Spell) -> None:
+        self.trace.note("fault", spell.kind, spell.where, spell.rate)
+        network, disk, kind = self.network, self.disk, spell.kind
+        if spell.where:
+            self._strike_phone(self.rack.phones[spell.where], spell)
+        elif kind in ("kill", "kill_at_commit", "restart"):
+            self._end_life(kind, int(spell.rate))
+        elif kind == "clock":
+            self.skew_ms = round(self.trace.count * 977 % 7_200_000) - 3_600_000
+        elif kind == "full":
+            disk.fill()
+        elif kind == "io_error":
+            disk.commit_fails = spell.rate
+        elif kind == "slow_disk":
+            disk.latency_sec = spell.rate
+        elif kind == "refuse":
+            rng = self._stream("refuse")
+            self.backend.refuses = lambda kind: kind in REFUSABLE and rng.random() < spell.rate
+        elif kind in _NETWORK:
+            setattr(network, *_NETWORK[kind](spell.rate))
+
+    def _strike_phone(self, phone: SimPhone, spell: Spell) -> None:
+        match spell.kind:
+            case "hang":
+                phone.hangs_until = max(phone.hangs_until, spell.end)
+            case "reserved":
+                self._reserve(phone.device_id)
+            case "unauthorized":
+                self.rack.change(phone, lambda: phone.drop(AttachState.UNAUTHORIZED))
+            case _:
+                state = GONE[phone.epoch % len(GONE)]
+                self.rack.change(phone, lambda: phone.drop(state))
+
+    def _reserve(self, device: str) -> None:
+        """Another agent on this PC takes the phone, if it is free."""
+        if device not in self._phones.held:
+            self.reserved.add(device)
+
+    def _relent(self, spell: Spell) -> None:
+        self.trace.note("over", spell.kind, spell.where)
+        if spell.kind == "reserved":
+            self.reserved.discard(spell.where)
+        elif spell.kind in ("drop", "unauthorized"):
+            phone = self.rack.phones[spell.where]
+            self.rack.change(phone, phone.come_back)
+        elif spell.kind == "full":
+            self.disk.make_room()
+        elif spell.kind == "io_error":
+            self.disk.commit_fails = 0.0
+        elif spell.kind == "slow_disk":
+            self.disk.latency_sec = 0.001
+        elif spell.kind == "refuse":
+            self.backend.refuses = _refuses_nothing
+        elif spell.kind in _NETWORK:
+            name, _ = _NETWORK[spell.kind](0.0)
+            setattr(self.network, name, getattr(_HEALTHY, name))
+
+    def _heal(self) -> None:
+        self.trace.note("healed")
+        self._healed = True
+        self.network.heal()
+        self.disk.make_room()
+        self.disk.commit_fails, self.disk.latency_sec = 0.0, 0.001
+        self.backend.refuses = _refuses_nothing
+        self._commits_to_live = None
+        self.reserved.clear()
+        for phone in self.rack.phones.values():
+            phone.heal()
+        self.rack.is_changed()
+
+    def _look(self) -> None:
+        """Once a second: whether a slot is idle; after healing, whether all is done, or should be."""
+        self.at(self.now() + LOOK_SEC, self._look)
+        self.trace.flush()
+        self._turns.look()
+        if not self._healed or self._over or self._life is None or self._life.is_draining:
+            return
+        if self._is_quiet():
+            self._over = True
+            self._stop_politely()
+        elif self.now() > self.plan.heal_at + HEALING_SEC + TASK_SEC * sum(len(run.devices) for run in self.plan.runs):
+            raise Violation(f"not finished {self.now() - self.plan.heal_at:.0f} s after everything was healed")
+
+    def _is_quiet(self) -> bool:
+        connection = self.disk.connection
+        waiting = sum(
+            connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("outbox", "spool")
+        )
+        all_ordered = len({task.run_id for task in self.backend.tasks.values()}) == len(self.plan.runs)
+        return all_ordered and not (
+            self.backend.open_tasks or self.backend.unacknowledged or waiting or self._phones.held
+        )
+
+    # ---- the agent's lives -------------------------------------------------------------------------------------------
+
+    def _end_life(self, kind: str, commits: int) -> None:
+        if kind == "kill":
+            self._kill()
+        elif kind == "kill_at_commit":
+            self._commits_to_live = commits
+        else:
+            self._stop_politely()
+
+    def _committed(self) -> None:
+        """It is on the disk; whoever asked for it does not know yet."""
+        self._guarded(self._ledger.look)
+        if self._commits_to_live is not None:
+            self._commits_to_live -= 1
+            if self._commits_to_live <= 0:
+                self._commits_to_live = None
+                self._kill()
+
+    def _kill(self) -> None:
+        if self._life is not None and not self._life.is_dead and self._loop is not None:
+            self._life.is_dead = True
+            self._loop.stop()
+
+    def _stop_politely(self) -> None:
+        if self._life is not None and self._main is not None and not self._life.is_draining:
+            self._life.is_draining = True
+            self.trace.note("life", self._life.number, "drains")
+            self._main.cancel()
+            life = self._life
+            self.after(DRAIN_SEC + self.plan.drain_grace_sec, lambda: self._must_have_ended(life))
+
+    def _must_have_ended(self, life: Life) -> None:
+        if self._life is life:
+            raise Violation(f"the agent was asked to stop {DRAIN_SEC + self.plan.drain_grace_sec:.0f} s ago and works")
+
+    def live(self) -> None:
+        """One process of the agent, from start to end."""
+        self.lives += 1
+        life = self._life = Life(self.lives)
+        loop = self._loop = SeededLoop(self._stream(f"order {life.number}"), self._time)
+        asyncio.set_event_loop(loop)
+        for when, _, _ in self._agenda:
+            loop.call_at(when, self._turn)
+        loop.set_exception_handler(lambda _loop, context: self._fail(_unhandled(context)))
+        try:
+            self._main = loop.create_task(self._process(life))
+            self._main.add_done_callback(lambda _: loop.stop())
+            self.trace.note("life", life.number, "starts")
+            loop.run_forever()
+            self._account_for(life, self._main, loop)
+        except (Standstill, Violation) as error:
+            self._failure = self._failure or error
+            self._over = True
+        finally:
+            life.is_dead = True
+            self._time = loop.time()
+            self._loop = self._life = self._main = None
+            loop.bury()
+            asyncio.set_event_loop(None)
+
+    def _account_for(self, life: Life, main: asyncio.Task[None], loop: SeededLoop) -> None:
+        if self._failure is not None:
+            return
+        if life.is_dead:
+            self.trace.note("life", life.number, "killed")
+            return
+        self._check_end_of_process(main, loop)
+        self.trace.note("life", life.number, "ends")
+
+    def _check_end_of_process(self, main: asyncio.Task[None], loop: SeededLoop) -> None:
+        if not main.cancelled():
+            error = main.exception()
+            if isinstance(error, AgentCannotStart):
+                return
+            raise Violation(f"the agent ended by itself: {error!r}") from error
+        left = sorted(task.get_name() for task in asyncio.all_tasks(loop))
+        if left:
+            raise Violation(f"tasks are left running: {', '.join(left)}")
+        if self._phones.held:
+            raise Violation(f"locks are left held: {', '.join(self._phones.held)}")
+
+    async def _process(self, life: Life) -> None:
+        rng = self._stream(f"agent {life.number}")
+        await asyncio.sleep(0.0 if life.number == 1 else rng.uniform(0.1, 5.0))
+        clock = _Clock(self)
+
+        def open_commits(_path: Path, prepare: Any, after_commit: Callable[[], None]) -> MemoryCommits:
+            return MemoryCommits(self.disk, prepare, after_commit, life)
+
+        journal = SqliteJournal(
+            Path("journal"),
+            new_id=id_source(clock, self._stream(f"journal {life.number}")),
+            spool_folder=SPOOL,
+            open_commits=open_commits,
+        )
+        rack = SeenRack(self.rack, self.trace, life, settle_sec=rng.uniform(0.0, 2.0))
+        ports = AgentPorts(
+            clock=clock,
+            rng=rng,
+            new_id=id_source(clock, rng),
+            link=MemoryLink(self.network, self.backend, self.disk, life),
+            journal=journal,
+            rack=rack,
+            locks=MemoryLocks(life, self.trace, self.reserved),
+            spool_folder=SPOOL,
+            files=MemoryPictureFiles(self.disk, life),
+            verify_picture=_as_it_is,
+        )
+        async with journal:
+            await Agent(self._settings(), ports).run(
+                on_ready=lambda _line: self.trace.note("life", life.number, "settled")
+            )
+
+    def _settings(self) -> AgentSettings:
+        return AgentSettings(
+            backend_url="world",
+            node_id=NODE,
+            data_dir=Path(),
+            secret=None,
+            adb_server=("world", 1),
+            vendor_url=None,
+            concurrency=self.plan.slots,
+            drain_grace_sec=self.plan.drain_grace_sec,
+        )
+
+    # ---- from beginning to end ---------------------------------------------------------------------------------------
+
+    def run(self) -> Told:
+        """Lives until all is done or a promise is broken."""
+        with _quiet_logs(self):
+            while not self._over:
+                self.live()
+        if self._failure is None:
+            try:
+                self._check_end()
+            except Violation as violation:
+                self._failure = violation
+        self.disk.connection.close()
+        return Told(
+            seed=self.seed,
+            violation=None if self._failure is None else f"{type(self._failure).__name__}: {self._failure}",
+            digest=self.trace.digest,
+            virtual_sec=self._time,
+            lives=self.lives,
+            tasks=len(self.backend.tasks),
+            events=len(self.backend.applied),
+            story="\n".join(map(str, self.trace.tail)),
+        )
+
+    def _check_end(self) -> None:
+        checkers.agreement(self)
+        self._delivery.at_end()
+        checkers.pictures(self, self._ledger)
+        checkers.nothing_left(self, self._phones)
+
+    def complain(self, event: str, error: object) -> None:
+        """The agent itself says that it has a bug."""
+        self._fail(Violation(f"the agent says: {event} ({error})"))
+
+
+def run_seed(seed: int, *, keep: int = 60) -> Told:
+    """One world from its seed."""
+    return World(seed, keep=keep).run()
+
+
+_HEALTHY = Network(random.Random(0), lambda _seconds, _what: None)
+_NETWORK: dict[str, Callable[[float], tuple[str, Any]]] = {
+    "away": lambda _rate: ("is_away", True),
+    "secret": lambda _rate: ("is_unauthorized", True),
+    "lost": lambda rate: ("loses", rate),
+    "cut": lambda rate: ("loses_answer", rate),
+    "silent": lambda rate: ("hangs", rate),
+    "error": lambda rate: ("errs", rate),
+    "double": lambda rate: ("doubles", rate),
+    "held": lambda rate: ("holds_back", rate),
+    "small_batches": lambda rate: ("batch_max", max(1, round(20 * rate))),
+    "lagging": lambda rate: ("latency_sec", 5 * rate),
+    "upload": lambda rate: ("upload_fails", min(1.0, 2 * rate)),
+}
+_BUGS = ("which is a bug", "breaks the contract", "knows no open task")
+
+
+def _refuses_nothing(_kind: EventType) -> bool:
+    return False
+
+
+async def _as_it_is(data: bytes) -> bytes:
+    return data
+
+
+def _unhandled(context: dict[str, Any]) -> BaseException:
+    error = context.get("exception")
+    if isinstance(error, Violation):
+        return error
+    return Violation(f"unhandled: {context.get('message')} {error!r}")
+
+
+@contextmanager
+def _quiet_logs(world: World) -> Iterator[None]:
+    """Prints nothing; a line that speaks of a bug of the agent's is a violation."""
+
+    def listen(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if any(words in str(event["event"]) for words in _BUGS):
+            world.complain(str(event["event"]), event.get("exc_info") or event)
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[listen], wrapper_class=structlog.make_filtering_bound_logger(40))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
