@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from muster.runtime.logs import get_logger
 from muster.sim.adbd.auth import KeyRing
 from muster.sim.adbd.connection import Connection, Service
 
@@ -46,8 +47,13 @@ class AdbDaemon:
         """Runs `work` until it ends or the daemon is closed."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            get_logger().error("A virtual phone's service has a bug", exc_info=error)
 
     def connected(self, connection: Connection) -> None:
         """Takes a transport, unless there are too many."""

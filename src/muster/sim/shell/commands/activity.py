@@ -79,8 +79,15 @@ def _positional(intent: Intent, value: str) -> None:
         intent.package = value
 
 
-async def am(call: Call) -> int:  # noqa: PLR0911 - one answer per case
+async def am(call: Call) -> int:
     """`am start`, `force-stop`, `kill`, `broadcast`, `startservice`, `switch-user`."""
+    try:
+        return await _do(call)
+    except _BadOption as option:
+        return call.error(f"Error: Unknown option: {option}", 255)
+
+
+async def _do(call: Call) -> int:  # noqa: PLR0911 - one answer per case
     match call.args:
         case ["start" | "start-activity", *rest]:
             return await _start(call, rest)
@@ -112,10 +119,7 @@ def _packages(args: list[str]) -> list[str]:
 
 
 async def _start(call: Call, args: list[str]) -> int:
-    try:
-        intent = parse_intent(args)
-    except _BadOption as option:
-        return call.error(f"Error: Unknown option: {option}", 255)
+    intent = parse_intent(args)
     package = intent.package or (intent.component.split("/")[0] if intent.component else None)
     if intent.stop_first and package:
         await call.phone.display.act(lambda screen: screen.force_stop(package))
@@ -154,10 +158,7 @@ def _not_started(call: Call, intent: Intent) -> int:
 
 
 def _broadcast(call: Call, args: list[str]) -> int:
-    try:
-        intent = parse_intent(args)
-    except _BadOption as option:
-        return call.error(f"Error: Unknown option: {option}", 255)
+    intent = parse_intent(args)
     if intent.action == "android.intent.action.MASTER_CLEAR":
         return call.error("java.lang.SecurityException: Permission Denial", 255)
     call.line(f"Broadcasting: {intent.shown()}")

@@ -205,9 +205,10 @@ def _copy(call: Call, source: str, target: str, *, recursive: bool) -> None:
 
 async def chmod(call: Call) -> int:
     """Octal modes; symbolic ones only `+x`."""
-    if len(call.args) < 2:
+    operands = [arg for arg in call.args if arg != "-R"]
+    if len(operands) < 2:
         return call.fail("Needs 2 arguments")
-    mode, *paths = [arg for arg in call.args if arg != "-R"]
+    mode, *paths = operands
     for path in paths:
         node = call.phone.files.find(call.path(path))
         if node is None:
