@@ -12,10 +12,11 @@ from tests.support.sim_phone import make_phone, say
 from muster.sim.adbd.auth import KeyFormatError, format_public_key, parse_public_key
 from muster.sim.adbd.packets import Command, Decoder, Packet, ProtocolError, encode
 from muster.sim.adbd.shellproto import PacketReader, pack
+from muster.sim.adbd.sync import sync_service
 from muster.sim.files import normalise
 from muster.sim.shell.arithmetic import ArithmeticProblem, evaluate, wrap32
 from muster.sim.shell.commands.package import apk_package
-from muster.sim.shell.expansion import compile_pattern
+from muster.sim.shell.expansion import compile_pattern, strip_pattern
 from muster.sim.shell.parser import parse
 from muster.sim.shell.syntax import ShellSyntaxError
 
@@ -147,7 +148,53 @@ def test_every_pattern_compiles(pattern: str) -> None:
     compile_pattern(pattern).fullmatch("ab")
 
 
+@given(st.text("abc", max_size=12), st.text("abc*?[]!", max_size=6), st.sampled_from(["#", "##", "%", "%%"]))
+def test_a_stripped_end_is_the_shortest_or_the_longest_that_fits(value: str, pattern: str, operator: str) -> None:
+    fits = compile_pattern(pattern)
+    ends = [value[:n] if operator[0] == "#" else value[len(value) - n :] for n in range(len(value) + 1)]
+    cuts = [n for n, end in enumerate(ends) if fits.fullmatch(end)]
+    cut = (max(cuts) if len(operator) == 2 else min(cuts)) if cuts else 0
+    kept = value[cut:] if operator[0] == "#" else value[: len(value) - cut]
+    assert strip_pattern(value, operator, pattern) == kept
+
+
 @given(st.binary(max_size=300))
 def test_no_bytes_make_the_apk_reader_raise(data: bytes) -> None:
     apk_package(data)
     apk_package(b"PK\x03\x04" + data)
+
+
+sync_bytes = st.lists(
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(
+            [b"STAT", b"LIST", b"SEND", b"RECV", b"STA2", b"LIS2", b"SND2", b"RCV2", b"DATA", b"DONE", b"QUIT"]
+        ),
+        st.integers(0, 40).map(lambda number: number.to_bytes(4, "little")),
+        st.sampled_from([b"/sdcard", b"/sdcard/x,33188", b"/system/x,1", b",", b"\0\0\0\0"]),
+    ),
+    max_size=12,
+).map(b"".join)
+
+
+@given(sync_bytes, st.integers(1, 50))
+@settings(deadline=None)
+def test_no_bytes_make_the_sync_service_raise_anything_else(data: bytes, step: int) -> None:
+    class Wire:
+        """A stream whose host has sent `data` and closed."""
+
+        def __init__(self) -> None:
+            self.left = data
+
+        async def read(self) -> bytes:
+            chunk, self.left = self.left[:step], self.left[step:]
+            return chunk
+
+        async def write(self, _data: bytes) -> None:
+            return
+
+    async def run() -> None:
+        with contextlib.suppress(ProtocolError):
+            await sync_service(make_phone(), Wire())
+
+    asyncio.run(run())

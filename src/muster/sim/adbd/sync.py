@@ -3,9 +3,8 @@ sendrecv_v2 without compression). Source: `adb/file_sync_protocol.h`, `adb/daemo
 """
 
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-from muster.sim.adbd.connection import Stream
 from muster.sim.adbd.packets import ProtocolError
 from muster.sim.files import FileError, Node, normalise
 from muster.sim.shell.call import to_bytes, to_text
@@ -25,11 +24,23 @@ _DEVICE_NUMBER: Final = 0xFE00
 _SHELL_UID: Final = 2000
 
 
+class Pipe(Protocol):
+    """The two directions of a stream, as `connection.Stream` has them."""
+
+    async def read(self) -> bytes:
+        """What the host sends next; b"" at its end."""
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Sends to the host."""
+        ...
+
+
 class _End(Exception):
     """QUIT, or the host has closed."""
 
 
-async def sync_service(phone: "Phone", stream: Stream) -> None:
+async def sync_service(phone: "Phone", stream: Pipe) -> None:
     """Serves requests until QUIT. A request that fails is answered with FAIL; a malformed one ends the stream."""
     session = _Session(phone, stream)
     try:
@@ -40,7 +51,7 @@ async def sync_service(phone: "Phone", stream: Stream) -> None:
 
 
 class _Session:
-    def __init__(self, phone: "Phone", stream: Stream) -> None:
+    def __init__(self, phone: "Phone", stream: Pipe) -> None:
         self._phone = phone
         self._stream = stream
         self._buffer = bytearray()

@@ -14,6 +14,7 @@ from muster.sim.shell.syntax import Arithmetic, Substitution, Text, Variable, Wo
 ARGUMENT_CHARS_MAX: Final = 1024 * 1024
 GLOB_MATCHES_MAX: Final = 10_000
 _GLOB: Final = re.compile(r"[*?\[]")
+_PIECE: Final = re.compile(r"\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
 Piece = tuple[str, bool]
 """Characters, and whether they were quoted."""
 
@@ -70,10 +71,10 @@ async def expand_single(word: Word, scope: Scope) -> str:
     return "".join(text for text, _quoted in await _pieces(word, scope, join=True) if text is not None)
 
 
-async def expand_pattern(word: Word, scope: Scope) -> "re.Pattern[str]":
+async def expand_pattern(word: Word, scope: Scope) -> str:
     """`word` as a pattern of `case` and `${NAME%…}`; what was quoted matches itself only."""
     pieces = await _pieces(word, scope, join=True)
-    return compile_pattern("".join(_escape(text) if quoted else text for text, quoted in pieces if text is not None))
+    return "".join(_escape(text) if quoted else text for text, quoted in pieces if text is not None)
 
 
 async def _pieces(word: Word, scope: Scope, *, join: bool = False) -> list[tuple[str | None, bool]]:
@@ -123,17 +124,21 @@ async def _variable(part: Variable, scope: Scope) -> str:
     return substitute
 
 
-def strip_pattern(value: str, operator: str, pattern: "re.Pattern[str]") -> str:
+def strip_pattern(value: str, operator: str, pattern: str) -> str:
     """`${value#pattern}` and its three sisters: the shortest or longest match at one end is left out."""
-    cuts: Iterable[int] = range(len(value) + 1)
-    if operator in ("##", "%"):
-        cuts = reversed(range(len(value) + 1))
-    for cut in cuts:
-        if operator.startswith("#") and pattern.fullmatch(value[:cut]):
-            return value[cut:]
-        if operator.startswith("%") and pattern.fullmatch(value[cut:]):
-            return value[:cut]
-    return value
+    at_end, longest = operator[0] == "%", len(operator) == 2
+    subject = value[::-1] if at_end else value
+    found = _end_pattern(pattern, at_end, longest).match(subject)
+    kept = subject[found.end() :] if found else subject
+    return kept[::-1] if at_end else kept
+
+
+@lru_cache(maxsize=512)
+def _end_pattern(pattern: str, backwards: bool, longest: bool) -> "re.Pattern[str]":
+    """The pattern for `match` at the beginning of a text, or of a text turned round: no cut is tried one by one."""
+    star = ".*" if longest else ".*?"
+    parts = [star if piece == "*" else fnmatch.translate(piece)[4:-3] for piece in _PIECE.findall(pattern)]
+    return re.compile("".join(reversed(parts) if backwards else parts), re.DOTALL)
 
 
 def _split(pieces: list[tuple[str | None, bool]]) -> list[list[Piece]]:

@@ -8,7 +8,7 @@ from muster.sim.files import FileError, FileTree, normalise
 from muster.sim.shell import syntax
 from muster.sim.shell.arithmetic import ArithmeticProblem
 from muster.sim.shell.call import Call, Command, to_bytes, to_text
-from muster.sim.shell.expansion import ExpansionProblem, expand_fields, expand_pattern, expand_single
+from muster.sim.shell.expansion import ExpansionProblem, compile_pattern, expand_fields, expand_pattern, expand_single
 from muster.sim.shell.parser import parse
 from muster.sim.shell.streams import Capture, FileSink, InputTooLong, Null, Pipe, PipeClosed, Sink, Source, Streams
 from muster.sim.shell.syntax import AndOr, Case, For, Group, If, Loop, Pipeline, Redirect, ShellSyntaxError, Simple
@@ -371,7 +371,7 @@ class Shell:
         subject = await expand_single(command.subject, self)
         for patterns, body in command.branches:
             for pattern in patterns:
-                if (await expand_pattern(pattern, self)).fullmatch(subject):
+                if compile_pattern(await expand_pattern(pattern, self)).fullmatch(subject):
                     return await self.sequence(body, streams) if body.items else 0
         return 0
 
