@@ -5,7 +5,7 @@ VENV_BIN := .venv/bin
 DEMO_DATA ?= .muster/demo
 WORKERS ?= 2
 
-.PHONY: help demo test check format bench lock runtime dev chromium chaos
+.PHONY: help demo test test-phone check format bench lock runtime dev chromium chaos
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,6 +15,10 @@ demo: runtime ## a virtual rack of 20 phones, backend, agent and console; EXIT=1
 
 test: check chromium ## everything: style, types, layers, then all tests, browser included
 	$(VENV_BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+test-phone: dev ## the conformance suites against a phone on this PC: MUSTER_REAL_SERIAL=… make test-phone
+	@test -n "$(MUSTER_REAL_SERIAL)" || { echo "MUSTER_REAL_SERIAL=… names the phone, as adb devices shows it" >&2; exit 2; }
+	$(VENV_BIN)/python -m pytest tests/conformance/adb tests/conformance/phone $(TEST_ARGS)
 
 check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 	$(VENV_BIN)/ruff check .
