@@ -57,6 +57,10 @@ class MemoryPhone:
     pictures: list[bytes | PhoneError] = field(default_factory=lambda: [picture()])
     commands: list[str] = field(default_factory=list)
     fences: list[Fence | None] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[PhoneError | float]] = field(default_factory=dict)
+    vendor_answers: dict[str, object] = field(default_factory=dict)
+    vendor_asked: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
 
@@ -71,6 +75,31 @@ class MemoryPhone:
             await self._hang(answer)
             return ended()
         return answer
+
+    async def push(self, source: Path, remote: str) -> None:
+        await self._transfer(remote)
+        self.files[remote] = await asyncio.to_thread(source.read_bytes)
+
+    async def pull(self, remote: str, target: Path, *, bytes_max: int) -> int:
+        await self._transfer(remote)
+        if remote not in self.files:
+            raise PhoneError(FailureReason.STEP_FAILED, f"adb: {remote}: No such file or directory", fate_unknown=False)
+        if len(self.files[remote]) > bytes_max:
+            raise PhoneError(FailureReason.STEP_FAILED, f"adb: {remote} is larger than {bytes_max} bytes")
+        return await asyncio.to_thread(target.write_bytes, self.files[remote])
+
+    async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
+        self.vendor_asked.append((action, dict(data), timeout_sec))
+        answer = self.vendor_answers.get(action)
+        if isinstance(answer, PhoneError):
+            raise answer
+        return answer
+
+    async def _transfer(self, remote: str) -> None:
+        for fault in self.faults.get(remote, []):
+            if isinstance(fault, PhoneError):
+                raise fault
+            await self._hang(fault)
 
     async def screenshot(self) -> bytes:
         shot = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]

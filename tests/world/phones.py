@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.world.life import Life
 from tests.world.trace import Trace
@@ -94,6 +95,16 @@ class AttachedSimPhone:
         if self._phone.rng.random() < self._phone.fails:
             return ShellOutput(1, b"", b"it did not work")
         return ShellOutput(0, b"done\n", b"")
+
+    async def push(self, source: Path, remote: str) -> None:
+        await self._work("push", self._phone.rng.uniform(0.2, 1.0))
+
+    async def pull(self, remote: str, target: Path, *, bytes_max: int) -> int:
+        await self._work("pull", self._phone.rng.uniform(0.2, 1.0))
+        raise PhoneError(FailureReason.STEP_FAILED, f"adb: {remote}: No such file or directory", fate_unknown=False)
+
+    async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
+        raise PhoneError(FailureReason.VENDOR_WS_ERROR, "there is no vendor tool in this world", fate_unknown=False)
 
     async def screenshot(self) -> bytes:
         await self._work("screenshot", self._phone.rng.uniform(0.2, 1.0))

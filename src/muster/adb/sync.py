@@ -77,6 +77,24 @@ class AdbSync:
             _expect_end(event)
         return bytes(data)
 
+    async def pull_to(self, remote: str, target: Path, *, bytes_max: int = PULL_BYTES_MAX_DEFAULT) -> int:
+        """A file straight to `target` on this PC, whole or not at all; its size. Raises OSError for this PC's disk."""
+        part = target.with_name(target.name + ".part")
+        try:
+            size = 0
+            with await asyncio.to_thread(part.open, "wb") as file:
+                async with self._session(path_request(b"RECV", remote)) as session:
+                    while isinstance(event := await session.event(), Chunk):
+                        size += len(event.data)
+                        if size > bytes_max:
+                            raise AdbTooLarge(f"{remote} is larger than {bytes_max} bytes")
+                        await asyncio.to_thread(file.write, event.data)
+                    _expect_end(event)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return size
+
     async def push(self, source: bytes | Path, remote: str, *, mode: int = 0o644, mtime_sec: int = 0) -> None:
         """Writes bytes or a file of this PC to `remote`, whose parent folders the phone makes. Reports success only
         after the phone has said so; cancelled or failed, a part of the file may be left on the phone."""

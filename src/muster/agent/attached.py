@@ -1,5 +1,7 @@
 """One attached phone: adb and the vendor tool behind `ports.Phone`, their errors as reasons."""
 
+import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,6 +14,7 @@ from muster.adb.errors import (
     AdbDeviceUnauthorized,
     AdbDeviceUnresponsive,
     AdbError,
+    AdbFileError,
     AdbProtocolError,
     AdbRequestInvalid,
     AdbServerGone,
@@ -19,6 +22,7 @@ from muster.adb.errors import (
     AdbTooLarge,
 )
 from muster.adb.fence import fenced, refused_at
+from muster.adb.sync import AdbSync
 from muster.agent.ports import Fence, PhoneError, PhoneTooLate, ShellOutput
 from muster.domain.failure import FailureReason
 from muster.runtime.logs import get_logger
@@ -37,6 +41,7 @@ _REASONS: Final[tuple[tuple[type[AdbError], FailureReason, bool], ...]] = (
     (AdbServerRefused, FailureReason.ADB_OFFLINE, False),
     (AdbRequestInvalid, FailureReason.STEP_FAILED, False),
     (AdbCommandFailed, FailureReason.STEP_FAILED, True),
+    (AdbFileError, FailureReason.STEP_FAILED, False),
     (AdbTooLarge, FailureReason.STEP_FAILED, True),
     (AdbProtocolError, FailureReason.DEVICE_UNRESPONSIVE, True),
 )
@@ -95,6 +100,41 @@ class AttachedPhone:
         if fence is not None and (phone_sec := refused_at(result.exit_code, result.stderr)) is not None:
             raise PhoneTooLate(phone_sec)
         return ShellOutput(result.exit_code, result.stdout, result.stderr, result.truncated)
+
+    async def push(self, source: Path, remote: str) -> None:
+        """A file of this PC to a path on the phone. Raises PhoneError, OSError."""
+        try:
+            await AdbSync(self._adb, self._runtime_handle).push(source, remote)
+        except AdbError as error:
+            raise phone_error(error) from error
+
+    async def pull(self, remote: str, target: Path, *, bytes_max: int) -> int:
+        """A file of the phone to `target`; its size. Raises PhoneError, OSError."""
+        try:
+            return await AdbSync(self._adb, self._runtime_handle).pull_to(remote, target, bytes_max=bytes_max)
+        except AdbError as error:
+            raise phone_error(error) from error
+
+    async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
+        """An action of the vendor tool; of an answer by phone, this phone's part. Raises PhoneError."""
+        tool = self._pictures.vendor_for(self._runtime_handle)
+        if tool is None:
+            message = "the vendor tool does not run, or does not list this phone"
+            raise PhoneError(FailureReason.VENDOR_WS_ERROR, message, fate_unknown=False)
+        try:
+            async with asyncio.timeout(timeout_sec):
+                answer = await tool.act(self._runtime_handle, action, data, timeout_sec=timeout_sec)
+        except TimeoutError:
+            message = f"the vendor tool did not come to it within {timeout_sec:g} s"
+            raise PhoneError(FailureReason.VENDOR_WS_ERROR, message) from None
+        except VendorUnavailable as error:
+            self._pictures.vendor_failed()
+            raise PhoneError(error.reason, str(error)) from error
+        except VendorError as error:
+            raise PhoneError(error.reason, str(error), fate_unknown=False) from error
+        if isinstance(answer, dict) and self._runtime_handle in answer:
+            return answer[self._runtime_handle]
+        return answer
 
     async def screenshot(self) -> bytes:
         """“If the vendor can, use it; if not, adb” (spec/05). Raises PhoneError."""

@@ -81,6 +81,19 @@ class Phone(Protocol):
         """Runs `command` in the phone's shell. Raises PhoneError, PhoneTooLate."""
         ...
 
+    async def push(self, source: Path, remote: str) -> None:
+        """A file of this PC to a path on the phone, whose folders it makes. Raises PhoneError, OSError."""
+        ...
+
+    async def pull(self, remote: str, target: Path, *, bytes_max: int) -> int:
+        """A file of the phone to `target`, whole or not at all; its size. Raises PhoneError, OSError."""
+        ...
+
+    async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
+        """An action of the vendor tool on this phone; what the tool answers, as JSON. It cannot be fenced: cut off, it
+        may still happen. Raises PhoneError."""
+        ...
+
     async def screenshot(self) -> bytes:
         """A whole PNG or JPEG as the phone or the vendor tool gave it; not yet verified. Raises PhoneError."""
         ...
@@ -298,3 +311,5 @@ class ExecutorSettings:
     preflight_timeout_ms: int
     allow_raw_shell: bool = False
     secrets: NodeSecrets = NO_SECRETS
+    # The node's file library (`agent/file_library.py`); None: it has none.
+    files_folder: Path | None = None

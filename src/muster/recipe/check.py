@@ -7,15 +7,18 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from muster.domain import limits
+from muster.recipe.file_names import why_no_library_name, why_no_phone_path
 from muster.recipe.issues import PathPart, RecipeIssue
 from muster.recipe.model import PATTERN_CHARS_MAX, Assertion, OutputExpectation
 from muster.recipe.patterns import PatternError, compile_pattern
 from muster.recipe.render import command_slots, strip_adb
 from muster.recipe.template import BUILT_INS, Filter, TemplateError, placeholders
+from muster.recipe.vendor_actions import COMMAND_PARAM, find_action, why_not
 
 Location = tuple[PathPart, ...]
 _PICTURE_KINDS: Final = frozenset({"screenshot"})
-_OUTPUT_KINDS: Final = frozenset({"adb"})
+_OUTPUT_KINDS: Final = frozenset({"adb", "vendor"})
 # Words that only the PC's `adb` knows; after `adb ` they would reach the phone's shell, which has no such command.
 _HOST_WORDS: Final = frozenset(
     {
@@ -47,7 +50,7 @@ def model_of_assertion(inside: Location) -> type[BaseModel]:
 
 def check_document(document: dict[Any, Any]) -> tuple[list[RecipeIssue], list[RecipeIssue]]:
     """(errors, warnings) of a document whose shapes may be wrong; what has no readable shape is passed over."""
-    checker = _Checker(_keys(document.get("params")))
+    checker = _Checker(_keys(document.get("params")), document.get("defaultStepTimeoutMs"))
     raw = document.get("steps")
     steps = [(index, step) for index, step in enumerate(raw if isinstance(raw, list) else []) if isinstance(step, dict)]
     for index, step in steps:
@@ -62,20 +65,30 @@ def _keys(params: object) -> frozenset[str]:
 class _Checker:
     """Walks the steps in order and remembers those it has passed."""
 
-    def __init__(self, recipe_params: frozenset[str]) -> None:
+    def __init__(self, recipe_params: frozenset[str], default_timeout_ms: object) -> None:
         self.errors: list[RecipeIssue] = []
         self.warnings: list[RecipeIssue] = []
         self._recipe_params = recipe_params
+        self._default_timeout_ms = default_timeout_ms
         self._kinds: dict[str, object] = {}
         self._index_of: dict[str, int] = {}
 
     def step(self, index: int, step: dict[Any, Any]) -> None:
         """One step, then it counts as an earlier one."""
         at: Location = ("steps", index)
-        if isinstance(command := step.get("command"), str) and step.get("kind") == "adb":
-            self._command(at, command, self._recipe_params | _keys(step.get("params")))
+        keys = self._recipe_params | _keys(step.get("params"))
+        match step.get("kind"):
+            case "adb":
+                self._command((*at, "command"), step.get("command"), keys)
+            case "wait":
+                self._command((*at, "until"), step.get("until"), keys)
+                self._pause(at, step)
+            case "vendor":
+                self._vendor(at, step.get("action"), step.get("params"))
+            case "install" | "push" | "pull":
+                self._files(at, step, keys)
         self._upload(at, step)
-        self._assertion(at, step.get("assert"), self._recipe_params | _keys(step.get("params")))
+        self._assertion(at, step.get("assert"), keys)
         for place, condition in _conditions((*at, "when"), step.get("when")):
             self._condition(place, condition)
         if step.get("retryCount") and step.get("onFailure") != "retry":
@@ -107,7 +120,7 @@ class _Checker:
         step = assertion.get("step")
         found = isinstance(step, str) and self._refers_to_earlier((*place, "step"), step)
         if found and self._kinds[str(step)] not in _OUTPUT_KINDS:
-            self._fail((*place, "step"), f"{step} has no output; name an adb step")
+            self._fail((*place, "step"), f"{step} has no output; name an adb or a vendor step")
         output = assertion.get("output")
         if not isinstance(output, dict):
             return
@@ -137,21 +150,59 @@ class _Checker:
         except PatternError as error:
             self._fail(place, f"does not compile: {error}")
 
-    def _text(self, place: Location, text: str, keys: frozenset[str]) -> None:
-        """A text that is filled as it is, outside any shell."""
+    def _text(self, place: Location, text: str, keys: frozenset[str]) -> bool:
+        """A text that is filled as it is, outside any shell. True: what it will say is not known yet."""
         try:
             found = placeholders(text)
         except TemplateError as error:
             self._fail(place, str(error))
-            return
+            return True
         for placeholder in found:
             if placeholder.filter:
                 self._fail(place, f"{placeholder}: filters are for commands; write {{{{{placeholder.key}}}}}")
             elif not placeholder.is_secret:
                 self._known_key(place, placeholder.key, keys)
+        return bool(found)
 
-    def _command(self, at: Location, command: str, keys: frozenset[str]) -> None:
-        place = (*at, "command")
+    def _pause(self, at: Location, step: dict[Any, Any]) -> None:
+        """A pause that its own limit would always cut off."""
+        limit = step.get("timeoutMs", self._default_timeout_ms)
+        limit_ms = limit if isinstance(limit, int) else limits.STEP_TIMEOUT_MS_DEFAULT
+        pause_ms = step.get("durationMs")
+        if isinstance(pause_ms, int) and limit_ms <= pause_ms <= limits.STEP_TIMEOUT_MS_MAX:
+            self._fail((*at, "durationMs"), f"{pause_ms} is not below the step's limit of {limit_ms}; raise timeoutMs")
+
+    def _vendor(self, at: Location, name: object, params: object) -> None:
+        if not isinstance(name, str):
+            return
+        action = find_action(name)
+        if action is None:
+            self._fail((*at, "action"), why_not(name))
+            return
+        if action.is_raw:
+            self._warn(
+                (*at, "action"), f"{action.name} runs only on nodes that allow raw shell; an adb step runs on all"
+            )
+        for key, text in params.items() if isinstance(params, dict) else ():
+            if isinstance(text, str) and action.is_raw and key == COMMAND_PARAM:
+                self._command((*at, "params", key), text, self._recipe_params)
+            elif isinstance(text, str):
+                self._text((*at, "params", key), text, self._recipe_params)
+
+    def _files(self, at: Location, step: dict[Any, Any], keys: frozenset[str]) -> None:
+        kind = step.get("kind")
+        for name in ("source", "target"):
+            text = step.get(name)
+            if not isinstance(text, str) or self._text((*at, name), text, keys):
+                continue
+            is_of_phone = name == "target" or kind == "pull"
+            why = why_no_phone_path(text) if is_of_phone else why_no_library_name(text, is_apk=kind == "install")
+            if why:
+                self._fail((*at, name), why)
+
+    def _command(self, place: Location, command: object, keys: frozenset[str]) -> None:
+        if not isinstance(command, str):
+            return
         self._prefix(place, command)
         try:
             found = [slot.placeholder for slot in command_slots(strip_adb(command))]

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from muster.domain import limits
 from muster.domain.failure import FailureReason
 from muster.recipe.conditions import DeviceFacts, holds
-from muster.recipe.model import AssertStep, OnFailure, Recipe, ScreenshotStep, Step, StepOutcomeIs, UploadStep
+from muster.recipe.model import AssertStep, OnFailure, Recipe, ScreenshotStep, Step, StepOutcomeIs, UploadStep, WaitStep
 from muster.recipe.sampling import is_sampled
 
 _T = TypeVar("_T")
@@ -32,7 +32,7 @@ _OWN_REASONS: Final = frozenset(
 )
 # These fail the same way however often they are tried.
 _FINAL_REASONS: Final = frozenset({FailureReason.PARAM_MISSING, FailureReason.RAW_NOT_ALLOWED})
-_IDEMPOTENT_KINDS: Final = (ScreenshotStep, UploadStep, AssertStep)
+_IDEMPOTENT_KINDS: Final = (ScreenshotStep, UploadStep, AssertStep, WaitStep)
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,12 +191,73 @@ class AssertStep(StepBase):
     expect: Assertion = Field(alias="assert")
 
 
-Step = Annotated[AdbStep | ScreenshotStep | UploadStep | AssertStep, Field(discriminator="kind")]
+class WaitStep(StepBase):
+    """A pause of `durationMs`, or until the command `until` ends with 0 on the phone, asked every `intervalMs`."""
+
+    kind: Literal["wait"]
+    duration_ms: int | None = Field(default=None, alias="durationMs", ge=1, le=limits.STEP_TIMEOUT_MS_MAX, strict=True)
+    until: str | None = Field(default=None, min_length=1, max_length=limits.COMMAND_CHARS_MAX)
+    interval_ms: int = Field(
+        default=limits.WAIT_INTERVAL_MS_DEFAULT,
+        alias="intervalMs",
+        ge=limits.WAIT_INTERVAL_MS_MIN,
+        le=limits.WAIT_INTERVAL_MS_MAX,
+        strict=True,
+    )
+
+    @model_validator(mode="after")
+    def _waits_for_one_thing(self) -> "WaitStep":
+        _exactly_one(durationMs=self.duration_ms, until=self.until)
+        return self
+
+
+class VendorStep(StepBase):
+    """An action of the vendor tool on this phone (`vendor_actions.py`); `params` are the action's data."""
+
+    kind: Literal["vendor"]
+    action: str = Field(min_length=1, max_length=64)
+
+
+PhonePath = Annotated[str, Field(min_length=1, max_length=limits.PHONE_PATH_CHARS_MAX)]
+LibraryName = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class InstallStep(StepBase):
+    """Installs the APK `source` of the node's file library, or updates it; its permissions are granted."""
+
+    kind: Literal["install"]
+    source: LibraryName
+
+
+class PushStep(StepBase):
+    """The file `source` of the node's file library to the path `target` on the phone."""
+
+    kind: Literal["push"]
+    source: LibraryName
+    target: PhonePath
+
+
+class PullStep(StepBase):
+    """The file `source` of the phone into the node's file library, below `pulled/`."""
+
+    kind: Literal["pull"]
+    source: PhonePath
+
+
+Step = Annotated[
+    AdbStep | ScreenshotStep | UploadStep | AssertStep | WaitStep | VendorStep | InstallStep | PushStep | PullStep,
+    Field(discriminator="kind"),
+]
 STEP_MODELS: dict[str, type[StepBase]] = {
     "adb": AdbStep,
     "screenshot": ScreenshotStep,
     "upload": UploadStep,
     "assert": AssertStep,
+    "wait": WaitStep,
+    "vendor": VendorStep,
+    "install": InstallStep,
+    "push": PushStep,
+    "pull": PullStep,
 }
 STEP_KINDS: tuple[str, ...] = tuple(STEP_MODELS)
 

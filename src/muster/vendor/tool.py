@@ -1,6 +1,7 @@
 """What Muster asks of the vendor tool, each request as one call (spec/05)."""
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,10 @@ class VendorTool:
         if isinstance(listed, Malformed):
             raise VendorMalformed(f"the vendor tool's answer is malformed: {listed.detail}")
         return listed
+
+    async def act(self, serial: str, action: str, data: Mapping[str, str], *, timeout_sec: float) -> Json:
+        """One action on one phone; the answer's data."""
+        return await self._ask(action, serial, dict(data) or None, timeout_sec=timeout_sec)
 
     async def screen(self, serial: str, root: Path) -> bytes:
         """A whole PNG or JPEG of the phone's screen, taken through a folder of its own under `root`."""

@@ -47,6 +47,8 @@ class TaskContext:
     # Monotonic: when the task's time is up, and when that of the try that is going on.
     task_deadline: float
     deadline: float = 0.0
+    # What the try waits for, told when its time is up.
+    waits_for: str | None = None
     phone_clock: PhoneClock | None = None
     outputs: dict[str, ShellOutput] = field(default_factory=dict)
     pictures: dict[str, SpooledArtifact] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class TaskContext:
 
     def begin_try(self, limit_ms: int) -> None:
         """A try of a step begins, with so much time."""
+        self.waits_for = None
         self.deadline = min(self.clock.monotonic() + limit_ms / 1000, self.task_deadline)
 
     async def shell(self, command: str) -> ShellOutput:
@@ -80,10 +83,16 @@ class TaskContext:
         phone = self.phone()
         return await (phone.shell(command, fence=fence) if fence else phone.shell(command))
 
-    def values(self, step: StepBase) -> Values:
-        """What placeholders stand for in this step (spec/02, Parameters)."""
+    @property
+    def left_sec(self) -> float:
+        """How long this try still has."""
+        return self.deadline - self.clock.monotonic()
+
+    def values(self, step: StepBase | None) -> Values:
+        """What placeholders stand for in this step (spec/02, Parameters); None: without any step's own params."""
         run = self.task.run
-        params = layered(run.recipe.params, step.params, run.params, self._built_ins())
+        own = step.params if step else {}
+        params = layered(run.recipe.params, own, run.params, self._built_ins())
         return Values(params, self.settings.secrets.of(self.task.device_id))
 
     def keep_output(self, step_id: str, output: ShellOutput) -> None:

@@ -8,6 +8,7 @@ from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.kinds import StepKinds
 from muster.agent.executor.masking import Mask
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
+from muster.agent.file_library import FileRefused
 from muster.agent.ports import (
     ExecutorSettings,
     PhoneError,
@@ -205,12 +206,13 @@ class _Execution:
         except TimeoutError:
             if not limit.expired():
                 raise
-            return StepResult(FailureReason.STEP_TIMEOUT, f"not done within {action.limit_ms / 1000:g} s"), True
+            told = f"; {self.context.waits_for}" if self.context.waits_for else ""
+            return StepResult(FailureReason.STEP_TIMEOUT, f"not done within {action.limit_ms / 1000:g} s{told}"), True
         except PhoneError as error:
             return StepResult(error.reason, str(error), fate_unknown=error.fate_unknown), False
         except RenderError as error:
             return StepResult(error.reason, str(error)), False
-        except TemplateError as error:
+        except (FileRefused, TemplateError) as error:
             return StepResult(FailureReason.STEP_FAILED, str(error)), False
 
     async def _tell(self, step: StepProgress) -> None:
