@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.backend import RECIPE, NodeTask, Rig, RigThread
 
+from muster.contracts.events import STALE_ATTEMPT_STATUS
 from muster.domain.run import RunState, conclude
 from muster.domain.task import TaskState
 
@@ -115,11 +116,12 @@ def test_events_in_any_order_and_number_lead_to_one_state(
         run_id, tasks = await start(rig, len(lives))
         told = [tell(rig, task, history) for task, history in zip(tasks, lives, strict=True)]
         for batch in batches_of([event for events, _ in told for event in events], rng):
-            await rig.tell(*batch)
+            await rig.tell(*batch, but=(STALE_ATTEMPT_STATUS,))
         await _agree(rig, run_id, {task.device_id: model for task, (_, model) in zip(tasks, told, strict=True)})
         before = await rig.run(run_id)
         await rig.clock.advance(1)
-        await rig.tell(*(event for events, _ in told for event in events))
+        again = [event for events, _ in told for event in events]
+        await rig.tell(*again, but=(STALE_ATTEMPT_STATUS,))
         assert (await rig.run(run_id)).tasks == before.tasks, "duplicates change nothing, not even a time"
 
     backend.run(example(backend.rig))
@@ -136,7 +138,7 @@ def test_terminal_states_are_final_whatever_follows(
         before = await rig.run(run_id)
         events, _ = tell(rig, task, life)
         for batch in batches_of(events, rng):
-            await rig.tell(*batch)
+            await rig.tell(*batch, but=(STALE_ATTEMPT_STATUS,))
         after = await rig.run(run_id)
         assert (after.tasks[0].status, after.status) == (TaskState(end), before.status)
         assert after.tasks[0].ended_at == before.tasks[0].ended_at

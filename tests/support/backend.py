@@ -124,10 +124,16 @@ class Rig:
         # As ASCII: half a surrogate pair can be sent by its escape only.
         return await self.http.post("/api/nodes/callback", content=json.dumps(body).encode(), headers=NODE_HEADERS)
 
-    async def tell(self, *events: object) -> None:
-        """A batch in which every event must be accepted."""
+    async def verdicts(self, *events: object) -> list[dict[str, Any]]:
+        """What became of each event of a batch."""
         answer = await self._callback({"events": list(events)})
-        assert answer.status_code == 200 and answer.json()["ok"], answer.text
+        assert answer.status_code == 200, answer.text
+        return list(answer.json()["results"])
+
+    async def tell(self, *events: object, but: tuple[int, ...] = ()) -> None:
+        """A batch in which every event must be accepted, or refused with one of the statuses `but`."""
+        refused = [verdict for verdict in await self.verdicts(*events) if not verdict["ok"]]
+        assert all(verdict["status"] in but for verdict in refused), refused
 
     async def pull(
         self, node_id: str = "PC-01", instance_id: str = "one", wait_ms: int = 0, **params: str

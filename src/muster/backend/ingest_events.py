@@ -1,16 +1,19 @@
 """`POST /api/nodes/callback`: what nodes tell, applied once, in one transaction for a batch (R3.3, spec/03)."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster.backend.conclude_runs import conclude_runs
 from muster.backend.fields import field_name
 from muster.backend.fold_events import Changes, fold
 from muster.backend.presence import Presence
+from muster.contracts.commands import CommandType
 from muster.contracts.events import (
+    STALE_ATTEMPT_STATUS,
     ArtifactStored,
     CommandAck,
     Event,
@@ -21,8 +24,6 @@ from muster.contracts.events import (
     TaskPayload,
     event_adapter,
 )
-from muster.domain.run import conclude
-from muster.domain.task import TaskState
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 from muster.store import commands, events, runs, tasks
@@ -79,8 +80,10 @@ class IngestEvents:
             known = await _Known.load(tx, batch)
             refused = {event.event_id: verdict for event in batch if (verdict := known.refusal(event))}
             sound = {event.event_id: event for event in batch if event.event_id not in refused}
-            fresh = await events.remember(tx, [_memory(event, now_ms) for event in sound.values()]) if sound else set()
-            changes = fold((event for event in sound.values() if event.event_id in fresh), now_ms)
+            stale = await _stale(tx, sound.values(), known)
+            memory = [_memory(event, now_ms, stale=event.event_id in stale) for event in sound.values()]
+            fresh = await events.remember(tx, memory) if memory else set()
+            changes = fold((event for event in sound.values() if event.event_id in fresh - stale.keys()), now_ms)
             await _apply(tx, changes, now_ms)
             # After the node's own words in the same batch, which say the same of each task, and better.
             await _refuse_tasks(tx, changes, known, now_ms)
@@ -88,9 +91,10 @@ class IngestEvents:
                 await _move_runs(tx, changes, now_ms)
         for run_id, task_ids in changes.touched.items():
             self._watchers.changed(run_id, task_ids)
-        return refused | {
+        accepted = {
             event_id: EventVerdict(event_id=event_id, ok=True, duplicate=event_id not in fresh) for event_id in sound
         }
+        return refused | accepted | stale
 
 
 def _checked(raw: Sequence[object]) -> list[Event | EventVerdict]:
@@ -130,7 +134,7 @@ def _refused(raw: object, path: str, message: str) -> EventVerdict:
 
 
 class _Known:
-    """What the events of a batch refer to, as far as it exists. Only columns that never change."""
+    """What the events of a batch refer to, as far as it exists."""
 
     def __init__(self, owners: dict[str, AnyRow], run_ids: set[str], of_commands: dict[str, AnyRow]) -> None:
         self._tasks = owners
@@ -148,6 +152,10 @@ class _Known:
             await runs.known(tx, run_ids) if run_ids else set(),
             {row.command_id: row for row in await commands.find(tx, command_ids)} if command_ids else {},
         )
+
+    def attempts(self) -> dict[str, int]:
+        """Each task's attempt as it was before this batch."""
+        return {task_id: row.attempt for task_id, row in self._tasks.items()}
 
     def refusal(self, event: Event) -> EventVerdict | None:
         payload = event.payload
@@ -180,7 +188,26 @@ def _verdict(event_id: str, status: int, path: str, message: str) -> EventVerdic
     return EventVerdict(event_id=event_id, ok=False, status=status, field=path, message=message)
 
 
-def _memory(event: Event, now_ms: int) -> dict[str, object]:
+async def _stale(tx: AsyncConnection, batch: Iterable[Event], known: _Known) -> dict[str, EventVerdict]:
+    """Verdicts on events of attempts that are over: they are remembered and change nothing (fencing, spec/03).
+
+    A repeated event that counted in its time is none of them. Nor is a late picture: it belongs to the record.
+    """
+    newest, found = known.attempts(), {}
+    for event in batch:
+        payload = event.payload
+        if not isinstance(payload, TaskPayload):
+            continue
+        attempt = newest[payload.task_id] = max(newest[payload.task_id], payload.attempt)
+        if payload.attempt < attempt:
+            message = f"attempt {payload.attempt} of this task is over; it is at attempt {attempt}"
+            found[event.event_id] = _verdict(event.event_id, STALE_ATTEMPT_STATUS, "payload.attempt", message)
+            _log.warning("Event of a stale attempt", task_id=payload.task_id, type=event.type, error=message)
+    before = await events.seen(tx, found) if found else {}
+    return {event_id: verdict for event_id, verdict in found.items() if before.get(event_id, True)}
+
+
+def _memory(event: Event, now_ms: int, *, stale: bool) -> dict[str, object]:
     payload = event.payload
     of_task = payload if isinstance(payload, TaskPayload | ArtifactStored) else None
     return {
@@ -190,14 +217,19 @@ def _memory(event: Event, now_ms: int) -> dict[str, object]:
         "task_id": of_task.task_id if of_task else None,
         "seq": of_task.seq if of_task else None,
         "received_at": now_ms,
+        "stale": stale,
     }
 
 
 async def _refuse_tasks(tx: AsyncConnection, changes: Changes, known: _Known, now_ms: int) -> None:
-    """A node that refuses a command will never report its tasks: they end here, or the run never would."""
+    """A node that refuses to start a run will never report its tasks: they end here, or the run never would."""
     for ack in changes.acks:
-        run_id = known.commands[ack.command_id].run_id
-        if ack.error_message is None or run_id is None:
+        command = known.commands[ack.command_id]
+        run_id = command.run_id
+        if ack.error_message is None:
+            continue
+        if command.type != CommandType.RUN_START:
+            _log.warning("Node refused a command", type=command.type, node_id=ack.node_id, reason=ack.error_message)
             continue
         message = f"{ack.node_id} refused the run: {ack.error_message}"
         ended = await tasks.refuse(tx, run_id=run_id, node_id=ack.node_id, message=message, now_ms=now_ms)
@@ -228,10 +260,4 @@ async def _move_runs(tx: AsyncConnection, changes: Changes, now_ms: int) -> None
     await runs.start(tx, changes.touched, now_ms)
     if not changes.finishes and not changes.acks:
         return
-    over = await tasks.runs_without_open_tasks(tx, changes.touched)
-    counts = await tasks.count(tx, over) if over else {}
-    for run_id in over:
-        state = conclude(counts[run_id])
-        if state is not None and await runs.finish(tx, run_id, state, now_ms):
-            summary = {status.value: counts[run_id].get(status, 0) for status in TaskState if status.is_terminal}
-            _log.info("Run finished", run_id=run_id, status=state.value, **summary)
+    await conclude_runs(tx, changes.touched, now_ms)

@@ -17,6 +17,7 @@ from muster.backend.live import LiveRuns
 from muster.backend.presence import Presence
 from muster.backend.run_queries import RunQueries
 from muster.backend.save_workflow import SaveWorkflow
+from muster.backend.stop_run import StopRun
 from muster.backend.uploads import Uploads
 from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.runtime.clock import Clock, SystemClock
@@ -59,6 +60,7 @@ class Parts:
     bus: Bus
     live: LiveRuns
     create_run: CreateRunUseCase
+    stop_run: StopRun
     hand_out: HandOutCommands
     ingest: IngestEvents
     uploads: Uploads
@@ -127,6 +129,7 @@ def _assemble(
         bus=bus,
         live=live,
         create_run=CreateRunUseCase(database, presence, bus, clock, new_id),
+        stop_run=StopRun(database, bus, live, clock, new_id),
         hand_out=HandOutCommands(database, bus, presence, clock),
         ingest=IngestEvents(database, presence, live, clock),
         uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),

@@ -174,6 +174,7 @@ def _list_item(run: AnyRow, counts: Mapping[TaskState, int]) -> dict[str, Any]:
         "created_at": run.created_at,
         "started_at": run.started_at,
         "ended_at": run.ended_at,
+        "stop_requested_at": run.stop_requested_at,
         "counts": _counts(counts),
     }
 

@@ -18,7 +18,7 @@ from muster.runtime.settings import SettingsError
 COMMANDS: Final = {
     "demo": ("muster.cli.demo:app", "All of Muster without a phone: virtual rack, backend, agent, console, one run."),
     "up": ("muster.cli.up:app", "Backend, console and agent for the phones of this PC."),
-    "run": ("muster.cli.run:app", "Runs: start one, list them, look at one, watch it."),
+    "run": ("muster.cli.run:app", "Runs: start one, list them, look at one, watch it, stop it."),
     "devices": ("muster.cli.device:app", "Lists the phones that the backend knows."),
     "nodes": ("muster.cli.node:app", "Lists the nodes (PCs) that have reported to the backend."),
     "workflow": ("muster.cli.workflow:app", "Recipes: list, read, check, and add versions."),

@@ -1,4 +1,4 @@
-"""`muster run start | list | show | watch`."""
+"""`muster run start | list | show | watch | stop`."""
 
 import random
 import re
@@ -13,13 +13,15 @@ from muster.cli.failing import CommandFailed
 from muster.cli.output import as_document, clean, local_time, say, seconds, short_id, tell, tell_json, tell_table
 from muster.cli.watching import counts_text, exit_status, watch_run
 from muster.client.http import BackendUnreachable, MusterClient
-from muster.contracts.api import CreateRun, RunCreated, RunDetail, RunListItem, Target, TaskView
+from muster.contracts.api import CreateRun, RunCreated, RunDetail, RunListItem, RunStopped, Target, TaskView
 from muster.domain import limits
 from muster.domain.run import RunState, RunTrigger
 from muster.runtime.backoff import full_jitter_delay_sec
 from muster.runtime.clock import SystemClock
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="Runs: start one, list them, look at one, watch it.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Runs: start one, list them, look at one, watch it, stop it."
+)
 
 START_TRIES: Final = 4
 RUNS_SEARCHED_MAX: Final = 2_000
@@ -108,6 +110,24 @@ def watch(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> 
     detail = ask(url, question)
     _tell_run(detail, json=json)
     raise typer.Exit(exit_status(detail.status))
+
+
+@app.command()
+def stop(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Stops a run: phones whose turn has not come are cancelled, running ones are ended by their nodes.
+
+    Example: muster run stop 01890a5d-ac96
+    """
+
+    async def question(client: MusterClient) -> RunStopped:
+        return await client.stop_run((await find_run(client, run)).run_id)
+
+    stopped = ask(url, question)
+    if json:
+        tell_json(as_document(stopped))
+        return
+    where = f"; {', '.join(stopped.nodes)} still at work, told to end" if stopped.nodes else ""
+    tell(f"run {stopped.run_id} {stopped.status}: {stopped.cancelled} cancelled at once{where}")
 
 
 async def start_run(client: MusterClient, request: CreateRun) -> RunCreated:

@@ -15,6 +15,7 @@ from muster.contracts.base import (
     UuidField,
     WorkflowIdField,
 )
+from muster.contracts.commands import DeviceActionKind
 from muster.contracts.events import ArtifactRef, RunSummary
 from muster.domain import ids, limits
 from muster.domain.failure import FailureClass, FailureReason
@@ -84,6 +85,19 @@ class RunCreated(Message):
     warnings: list[FieldError] = Field(default_factory=list)
 
 
+class RunStopped(Message):
+    """`POST /api/runs/{id}/stop`. `stop_requested_at` is the first request's; null: the run had ended before any.
+
+    `cancelled`: tasks that this request ended at once. `nodes`: those that still have to end theirs.
+    """
+
+    run_id: UuidField
+    status: RunState
+    stop_requested_at: EpochMs | None = None
+    cancelled: int = 0
+    nodes: list[str] = Field(default_factory=list)
+
+
 class TaskCounts(Message):
     """Tasks of a run by state; `total` is their sum."""
 
@@ -115,6 +129,7 @@ class RunListItem(Message):
     created_at: EpochMs
     started_at: EpochMs | None = None
     ended_at: EpochMs | None = None
+    stop_requested_at: EpochMs | None = None
     counts: TaskCounts
 
 
@@ -145,6 +160,10 @@ class TaskView(Message):
     failure_class: FailureClass | None = None
     error_message: str | None = None
     failed_steps: list[str] = Field(default_factory=list)
+    # Ended as `node_lost` while its node was silent; the node's own word replaces it.
+    presumed: bool = False
+    # It is open and its node is silent. Not a state: it heals by itself.
+    unreachable: bool = False
     started_at: EpochMs | None = None
     ended_at: EpochMs | None = None
     duration_ms: int | None = None
@@ -154,10 +173,11 @@ class TaskView(Message):
 
 
 class NodePart(Message):
-    """A node's part of a run. `unreachable`-like overlays are derived, never stored."""
+    """A node's part of a run. `unreachable` (open tasks on a silent node) is derived, never stored."""
 
     node_id: str
     online: bool
+    unreachable: bool = False
     counts: TaskCounts
     summary: RunSummary
 
@@ -317,6 +337,21 @@ class DevicePage(Message):
     devices: list[DeviceView]
     counts: dict[Literal["online", "offline"], int]
     next_cursor: str | None = None
+
+
+class DeviceActionRequest(Body):
+    """`POST /api/devices/{id}/actions`."""
+
+    action: DeviceActionKind
+
+
+class DeviceActionAccepted(Message):
+    """202: the command waits for its node. The same action asked again before the node has it is the same command."""
+
+    command_id: UuidField
+    node_id: str
+    device_id: str
+    action: DeviceActionKind
 
 
 # ---- artifacts ----

@@ -22,6 +22,9 @@ class RunState(StrEnum):
         return self not in (RunState.QUEUED, RunState.RUNNING)
 
 
+OPEN_RUN_STATES = (RunState.QUEUED, RunState.RUNNING)
+
+
 class RunTrigger(StrEnum):
     """What started a run."""
 

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster.contracts.commands import CommandType
 from muster.store.dialects import AnyRows
 from muster.store.tables import node_commands
 
@@ -49,9 +50,56 @@ def _is_due(instance_id: str, now_ms: int, redelivery_ms: int) -> ColumnElement[
     )
 
 
+async def withdraw_starts(tx: AsyncConnection, run_id: str, now_ms: int) -> list[dict[str, Any]]:
+    """Takes back the run's `run_start`s that were never handed out; gives their bodies."""
+    statement = (
+        update(node_commands)
+        .where(*_open_starts(run_id), _c.handed_at.is_(None))
+        .values(acked_at=now_ms, error_message="withdrawn: the run was stopped")
+        .returning(_c.body)
+    )
+    return list((await tx.execute(statement)).scalars())
+
+
+async def hand_out_starts_again(tx: AsyncConnection, run_id: str) -> None:
+    """Makes due what was handed out and not acknowledged, so that it reaches its node before a `run_stop` does.
+
+    It may have been lost on the way; coming after the `run_stop`, it would start what was stopped.
+    """
+    statement = update(node_commands).where(*_open_starts(run_id)).values(handed_to=None, handed_at=None)
+    await tx.execute(statement)
+
+
+def _open_starts(run_id: str) -> list[ColumnElement[bool]]:
+    return [_c.run_id == run_id, _c.type == CommandType.RUN_START, _c.acked_at.is_(None)]
+
+
+async def open_actions(tx: AsyncConnection, node_id: str) -> AnyRows:
+    """(command_id, body, created_at) of the device actions that the node has not acknowledged."""
+    query = select(_c.command_id, _c.body, _c.created_at).where(
+        _c.node_id == node_id, _c.acked_at.is_(None), _c.type == CommandType.DEVICE_ACTION
+    )
+    return (await tx.execute(query.order_by(_c.command_id))).all()
+
+
+async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> None:
+    """Closes device actions of before `before_ms` that no node has fetched: a reboot must not come days late."""
+    statement = (
+        update(node_commands)
+        .where(
+            _c.type == CommandType.DEVICE_ACTION,
+            _c.acked_at.is_(None),
+            _c.handed_at.is_(None),
+            _c.created_at < before_ms,
+        )
+        .values(acked_at=now_ms, error_message="expired: the node did not fetch it in time")
+    )
+    await tx.execute(statement)
+
+
 async def find(tx: AsyncConnection, command_ids: Sequence[str]) -> AnyRows:
-    """(command_id, node_id, run_id) of those that exist."""
-    query = select(_c.command_id, _c.node_id, _c.run_id).where(_c.command_id.in_(command_ids))
+    """(command_id, node_id, run_id, type) of those that exist."""
+    query = select(_c.command_id, _c.node_id, _c.run_id, _c.type).where(_c.command_id.in_(command_ids))
     return (await tx.execute(query)).all()
 
 

@@ -1,6 +1,6 @@
 """The memory of seen events, and what they told of single steps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -17,6 +17,13 @@ async def remember(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> se
     """Which of these events were never seen before; from now on they are."""
     statement = insert_into(tx, callback_events).on_conflict_do_nothing().returning(callback_events.c.event_id)
     return set((await tx.execute(statement, list(rows))).scalars())
+
+
+async def seen(tx: AsyncConnection, event_ids: Collection[str]) -> dict[str, bool]:
+    """Those of `event_ids` that are remembered → whether each was stale."""
+    c = callback_events.c
+    query = select(c.event_id, c.stale).where(c.event_id.in_(sorted(event_ids)))
+    return {row.event_id: row.stale for row in await tx.execute(query)}
 
 
 async def forget(tx: AsyncConnection, *, last_id: str, before_ms: int, limit: int) -> int:

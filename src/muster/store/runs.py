@@ -6,12 +6,11 @@ from typing import Any
 from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from muster.domain.run import RunState
+from muster.domain.run import OPEN_RUN_STATES, RunState
 from muster.store.dialects import AnyRow, AnyRows
 from muster.store.tables import idempotency_keys, runs, workflows
 
 AnySelect = Select[*tuple[Any, ...]]
-_OPEN = (RunState.QUEUED, RunState.RUNNING)
 
 
 async def add(tx: AsyncConnection, **columns: Any) -> None:
@@ -33,11 +32,42 @@ async def finish(tx: AsyncConnection, run_id: str, status: RunState, now_ms: int
     """queued | running → `status`; False: the run had ended already, and stays as it ended."""
     result = await tx.execute(
         update(runs)
-        .where(runs.c.run_id == run_id, runs.c.status.in_(_OPEN))
+        .where(runs.c.run_id == run_id, runs.c.status.in_(OPEN_RUN_STATES))
         .values(status=status, started_at=func.coalesce(runs.c.started_at, now_ms), ended_at=now_ms)
         .returning(runs.c.run_id)
     )
     return result.first() is not None
+
+
+async def correct(tx: AsyncConnection, run_id: str, status: RunState) -> bool:
+    """An ended run → `status`, when it had ended otherwise: a presumed end of one of its tasks has become a real one.
+
+    When it ended stays as it was: that is when everybody was told.
+    """
+    result = await tx.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.status.not_in([*OPEN_RUN_STATES, status]))
+        .values(status=status)
+        .returning(runs.c.run_id)
+    )
+    return result.first() is not None
+
+
+async def request_stop(tx: AsyncConnection, run_id: str, now_ms: int) -> bool:
+    """Notes that the run shall stop; False: it was asked before, or it has ended."""
+    result = await tx.execute(
+        update(runs)
+        .where(runs.c.run_id == run_id, runs.c.stop_requested_at.is_(None), runs.c.status.in_(OPEN_RUN_STATES))
+        .values(stop_requested_at=now_ms)
+        .returning(runs.c.run_id)
+    )
+    return result.first() is not None
+
+
+async def stopping(tx: AsyncConnection, run_ids: Collection[str]) -> set[str]:
+    """Those of `run_ids` that somebody asked to stop."""
+    query = select(runs.c.run_id).where(runs.c.run_id.in_(sorted(run_ids)), runs.c.stop_requested_at.is_not(None))
+    return set((await tx.execute(query)).scalars())
 
 
 async def find(tx: AsyncConnection, run_id: str) -> AnyRow | None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -70,6 +71,7 @@ runs = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
+    Column("stop_requested_at", BigInteger),
     ForeignKeyConstraint(["workflow_id", "version"], ["workflows.workflow_id", "workflows.version"]),
     Index(None, "attention", "run_id"),
     Index(None, "workflow_id", "run_id"),
@@ -98,6 +100,8 @@ device_tasks = Table(
     Column("failure_reason", String(64)),
     Column("error_message", Text),
     Column("failed_steps", JSON, nullable=False),
+    # Ended by the backend because its node was silent; the node's own word replaces it (spec/03).
+    Column("presumed", Boolean, nullable=False, server_default=false()),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
     Column("duration_ms", BigInteger),
@@ -210,6 +214,8 @@ callback_events = Table(
     Column("task_id", String(36)),
     Column("seq", Integer),
     Column("received_at", BigInteger, nullable=False),
+    # It spoke of an attempt that was already over, and changed nothing.
+    Column("stale", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
 )
 

@@ -3,13 +3,14 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, case, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.failure import FailureReason
+from muster.domain.run import OPEN_RUN_STATES
 from muster.domain.task import OPEN_TASK_STATES, SOURCES, TERMINAL_TASK_STATES, TaskState
 from muster.store.dialects import AnyRows
-from muster.store.tables import artifacts, device_tasks
+from muster.store.tables import artifacts, device_tasks, runs
 
 Rows = Sequence[Mapping[str, Any]]
 _c = device_tasks.c
@@ -22,8 +23,8 @@ async def add(tx: AsyncConnection, rows: Rows) -> None:
 
 
 async def owners(tx: AsyncConnection, task_ids: Collection[str]) -> AnyRows:
-    """(task_id, run_id, node_id, device_id) of those that exist: what never changes of a task."""
-    query = select(_c.task_id, _c.run_id, _c.node_id, _c.device_id).where(_c.task_id.in_(sorted(task_ids)))
+    """(task_id, run_id, node_id, device_id, attempt) of those that exist."""
+    query = select(_c.task_id, _c.run_id, _c.node_id, _c.device_id, _c.attempt).where(_c.task_id.in_(sorted(task_ids)))
     return (await tx.execute(query)).all()
 
 
@@ -89,17 +90,19 @@ assert all(SOURCES[state] == OPEN_TASK_STATES for state in TERMINAL_TASK_STATES)
 async def finish(tx: AsyncConnection, rows: Rows) -> None:
     """→ a terminal state; the first one that comes is final. Rows: `task of_attempt end reason message …`.
 
-    Order plays no part here: the end is the end, whatever progress is still on its way.
+    Order plays no part here: the end is the end, whatever progress is still on its way. Only an end that the backend
+    presumed gives way to the node's own word (spec/03).
     """
     statement = (
         update(device_tasks)
         .where(
             _c.task_id == bindparam("task"),
             _c.attempt <= bindparam("of_attempt"),
-            _is_one_of(OPEN_TASK_STATES),
+            or_(_is_one_of(OPEN_TASK_STATES), _c.presumed),
         )
         .values(
             status=bindparam("end"),
+            presumed=False,
             attempt=bindparam("of_attempt"),
             failure_reason=bindparam("reason"),
             error_message=bindparam("message"),
@@ -160,6 +163,42 @@ async def refuse(tx: AsyncConnection, *, run_id: str, node_id: str, message: str
     return list((await tx.execute(statement)).scalars())
 
 
+async def cancel(tx: AsyncConnection, task_ids: Collection[str], *, message: str, now_ms: int) -> list[str]:
+    """queued → cancelled, for tasks that no node has ever been told of. Gives the ids of those that it ended."""
+    statement = (
+        update(device_tasks)
+        .where(_c.task_id.in_(sorted(task_ids)), _c.status == TaskState.QUEUED)
+        .values(
+            status=TaskState.CANCELLED,
+            failure_reason=FailureReason.CANCELLED,
+            error_message=message,
+            ended_at=now_ms,
+            updated_at=now_ms,
+        )
+        .returning(_c.task_id)
+    )
+    return list((await tx.execute(statement)).scalars())
+
+
+async def presume_lost(tx: AsyncConnection, *, node_id: str, message: str, now_ms: int) -> AnyRows:
+    """Open tasks of a silent node → `failed/node_lost`, presumed. Gives (run_id, task_id) of those that it ended."""
+    statement = (
+        update(device_tasks)
+        .where(_c.run_id.in_(_open_runs()), _c.node_id == node_id, _c.status.in_(sorted(OPEN_TASK_STATES)))
+        .values(
+            status=TaskState.FAILED,
+            presumed=True,
+            failure_reason=FailureReason.NODE_LOST,
+            error_message=message,
+            ended_at=now_ms,
+            wait_until=None,
+            updated_at=now_ms,
+        )
+        .returning(_c.run_id, _c.task_id)
+    )
+    return (await tx.execute(statement)).all()
+
+
 # ---- counting and reading --------------------------------------------------------------------------------------------
 
 
@@ -167,6 +206,25 @@ async def runs_without_open_tasks(tx: AsyncConnection, run_ids: Collection[str])
     """Those of `run_ids` in which nothing is open any more."""
     query = select(_c.run_id).where(_c.run_id.in_(sorted(run_ids)), _c.status.in_(sorted(OPEN_TASK_STATES))).distinct()
     return set(run_ids) - set((await tx.execute(query)).scalars())
+
+
+async def open_on_nodes(tx: AsyncConnection, node_ids: Collection[str]) -> AnyRows:
+    """(run_id, task_id) of what is open on these nodes."""
+    query = select(_c.run_id, _c.task_id).where(
+        _c.run_id.in_(_open_runs()), _c.node_id.in_(sorted(node_ids)), _c.status.in_(sorted(OPEN_TASK_STATES))
+    )
+    return (await tx.execute(query)).all()
+
+
+async def nodes_at_work(tx: AsyncConnection, run_id: str) -> list[str]:
+    """The nodes on which something of the run is open."""
+    query = select(_c.node_id).where(_c.run_id == run_id, _c.status.in_(sorted(OPEN_TASK_STATES))).distinct()
+    return list((await tx.execute(query.order_by(_c.node_id))).scalars())
+
+
+def _open_runs() -> Select[tuple[str]]:
+    """By their index: without it, every look for open tasks would read all tasks there ever were."""
+    return select(runs.c.run_id).where(runs.c.attention == 0, runs.c.status.in_(OPEN_RUN_STATES))
 
 
 async def count(tx: AsyncConnection, run_ids: Collection[str]) -> dict[str, dict[TaskState, int]]:

@@ -130,7 +130,8 @@ async def test_a_terminal_state_is_final(rig: Rig, task: NodeTask) -> None:
 
 async def test_an_attempt_that_was_given_up_changes_nothing_any_more(rig: Rig, task: NodeTask) -> None:
     await rig.tell(rig.started(task, 5, attempt=2), rig.progress(task, 6, "wake", "running", attempt=2))
-    await rig.tell(rig.progress(task, 7, "shot", "running"), rig.finished(task, 8, "failed", failure_reason="unknown"))
+    late = [rig.progress(task, 7, "shot", "running"), rig.finished(task, 8, "failed", failure_reason="unknown")]
+    assert [verdict["status"] for verdict in await rig.verdicts(*late)] == [409, 409]
     shown = (await rig.run(task.run_id)).tasks[0]
     assert (shown.status, shown.attempt, shown.step_id) == (TaskState.RUNNING, 2, "wake")
 

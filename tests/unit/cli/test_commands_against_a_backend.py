@@ -58,6 +58,16 @@ def test_a_run_is_started_listed_and_shown_by_the_beginning_of_its_id(
     assert "PHONE1" in muster("run", "show", run_id, "--url", backend).stdout
 
 
+def test_a_run_is_stopped_by_the_beginning_of_its_id_and_once(muster: Command, backend: str, phones: list[str]) -> None:
+    started = muster("run", "start", "bootstrap_only_v1", "--url", backend, "--device", "PHONE1", "--json")
+    run_id = started.document["run_id"]
+    ran = muster("run", "stop", run_id[:20], "--url", backend)
+    assert (ran.status, ran.stdout) == (0, f"run {run_id} stopped: 1 cancelled at once\n")
+    again = muster("run", "stop", run_id, "--url", backend, "--json").document
+    assert (again["status"], again["cancelled"], again["nodes"]) == ("stopped", 0, [])
+    assert muster("run", "stop", "0", "--url", backend + "1").status == 2
+
+
 def test_watching_a_run_that_could_only_skip_ends_with_1_and_tells_why(
     muster: Command, backend: str, phones: list[str]
 ) -> None:

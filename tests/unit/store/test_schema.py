@@ -43,10 +43,22 @@ async def test_upgrading_again_changes_nothing(tmp_path: Path) -> None:
     async with Database(sqlite_url(tmp_path / "one.db")) as database:
         await schema.upgrade(database)
         async with database.writing() as tx:
-            await tx.execute(text("INSERT INTO callback_events VALUES ('e', 'PC-01', 'command_ack', NULL, NULL, 1)"))
+            await tx.execute(
+                text("INSERT INTO callback_events VALUES ('e', 'PC-01', 'command_ack', NULL, NULL, 1, false)")
+            )
         await schema.upgrade(database)
         async with database.reading() as tx:
             assert (await tx.execute(text("SELECT count(*) FROM callback_events"))).scalar_one() == 1
+
+
+async def test_rows_of_the_first_release_are_neither_stopped_nor_presumed_nor_stale(tmp_path: Path) -> None:
+    async with Database(sqlite_url(tmp_path / "old.db")) as database:
+        async with database.writing() as tx:
+            await tx.run_sync(schema.upgrade_to, "0001")
+            await tx.execute(text("INSERT INTO callback_events VALUES ('e', 'PC-01', 'command_ack', NULL, NULL, 1)"))
+        await schema.upgrade(database)
+        async with database.reading() as tx:
+            assert (await tx.execute(text("SELECT stale FROM callback_events"))).scalar_one() == 0
 
 
 def test_the_tables_can_be_made_on_postgresql_too() -> None:

@@ -9,7 +9,7 @@ from muster.backend.api.access import PartsDep
 from muster.backend.api.bodies import StrictRoute
 from muster.backend.api.problems import answer_refusal, documented
 from muster.backend.refusal import ProblemSlug, Refusal
-from muster.contracts.api import CreateRun, RunCreated, RunDetail, RunPage, StepPage
+from muster.contracts.api import CreateRun, RunCreated, RunDetail, RunPage, RunStopped, StepPage
 from muster.contracts.base import DeviceIdField, WorkflowIdField
 from muster.domain.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from muster.domain.run import RunState
@@ -72,6 +72,17 @@ async def list_runs(
 async def read_run(run_id: str, parts: PartsDep) -> RunDetail | Response:
     """The run, each node's part of it, totals, and a task for each phone."""
     return await parts.queries.detail(run_id) or _unknown(run_id)
+
+
+@router.post(
+    "/{run_id}/stop",
+    response_model=RunStopped,
+    summary="Stop a run",
+    responses=documented(_S.UNKNOWN_RUN),
+)
+async def stop_run(run_id: str, parts: PartsDep) -> RunStopped | Response:
+    """Phones that no node was told of are cancelled at once, the others by their nodes. Asking twice is asking once."""
+    return await parts.stop_run.stop(run_id) or _unknown(run_id)
 
 
 @router.get(
