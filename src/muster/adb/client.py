@@ -113,6 +113,18 @@ class AdbClient:
         text = (await self._query(f"host-serial:{serial}:features")).decode(errors="replace")
         return frozenset(text.split(",")) - {""}
 
+    async def reconnect(self, serial: str) -> None:
+        """Drops the phone's connection, for the server to make it anew. Raises AdbDeviceMissing.
+
+        Not for a TCP phone: it would be removed (spec/10).
+        """
+        await self._query(f"host-serial:{serial}:reconnect")
+
+    async def reboot(self, serial: str) -> None:
+        """Asks the phone to start anew; returns when it has hung up. Raises AdbError."""
+        async with self.open(serial, "reboot:") as stream:
+            await self._within(self._reply_timeout_sec, _until_end(stream))
+
     # ---- the server --------------------------------------------------------------------------------------------------
 
     async def version(self) -> int:
@@ -140,6 +152,11 @@ class AdbClient:
         parse_address(address)  # an empty one would disconnect every phone
         await self._query(f"host:disconnect:{address}")
 
+    async def kill_server(self) -> None:
+        """Ends the server and with it every connection to a phone. Raises AdbServerGone when there is none."""
+        async with self._connected() as stream:
+            await self._within(self._reply_timeout_sec, stream.ask("host:kill"))
+
     @asynccontextmanager
     async def listen(self, service: str) -> AsyncIterator[Connection]:
         """An open host service that goes on telling, such as `host:track-devices`."""
@@ -164,6 +181,11 @@ class AdbClient:
             raise AdbServerGone(
                 f"the adb server at {self.host}:{self.port} did not answer within {timeout_sec:g} s"
             ) from None
+
+
+async def _until_end(stream: Connection) -> None:
+    while await stream.read():
+        pass
 
 
 async def _ask_for_block(stream: Connection, service: str) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
+from muster.agent.cared_parts import CaredExecutor, CaredLedger
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, VendorState
@@ -20,7 +21,7 @@ from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
-from muster.agent.ports import DeviceActions, ExecutorSettings, NoDeviceActions, Phones, Task
+from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDeviceActions, NoDeviceCare, Phones, Task
 from muster.agent.pull import PullLoop
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
@@ -63,6 +64,8 @@ class AgentSettings:
     state_dir: Path | None = None
     # None: `secrets.yaml` in the data folder, if there is one.
     secrets_file: Path | None = None
+    # The recovery ladder may reboot a phone after a task on which it fell silent.
+    allow_reboot: bool = False
 
 
 class Rack(VendorState, Protocol):
@@ -105,6 +108,7 @@ class AgentPorts:
     files: PictureFiles = ON_DISK
     verify_picture: VerifyPicture = whole_png_in_thread
     actions: DeviceActions = field(default_factory=NoDeviceActions)
+    care: DeviceCare = field(default_factory=NoDeviceCare)
     secrets: NodeSecrets = NO_SECRETS
 
 
@@ -173,7 +177,13 @@ class Agent:
             verify=ports.verify_picture,
         )
         loop_parts = LoopParts(
-            executor, ports.journal, ports.locks, self._narrator, ports.clock, ports.rng, self._sweeper.wake
+            CaredExecutor(executor, ports.care),
+            CaredLedger(ports.journal, ports.care),
+            ports.locks,
+            self._narrator,
+            ports.clock,
+            ports.rng,
+            self._sweeper.wake,
         )
         return SchedulerLoop(settings.concurrency, loop_parts, background)
 

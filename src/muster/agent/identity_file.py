@@ -2,10 +2,10 @@
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 from muster.agent.identities import Identities, from_document, to_document
+from muster.agent.whole_file import replace_file
 from muster.runtime.logs import get_logger
 
 log = get_logger()
@@ -35,16 +35,6 @@ class IdentityFile:
         self._saved_revision = identities.revision
         text = json.dumps(to_document(identities), ensure_ascii=False, indent=1)
         try:
-            await asyncio.to_thread(_replace, self._path, text)
+            await asyncio.to_thread(replace_file, self._path, text)
         except OSError as error:
             log.error("The file of known phones cannot be written", error=str(error))
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
+from muster.agent.care import CareParts, PhoneCare
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.executor.masking import Mask
 from muster.agent.http_link import HttpLink
@@ -11,7 +12,9 @@ from muster.agent.instance import Instance
 from muster.agent.journal import JournalError
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.locks import AlreadyRunningError, DeviceFileLocks, NodeLock, state_folder
+from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.rack import AttachedRack, RackSettings
+from muster.agent.repairs import AdbRepairs
 from muster.agent.secrets import FILE_NAME, NodeSecrets, SecretsError, load_secrets
 from muster.client.http import MusterClient
 from muster.runtime.clock import SystemClock
@@ -63,5 +66,13 @@ async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitS
         upload_timeout_sec=settings.upload_timeout_ms / 1000,
     )
     rack_settings = RackSettings(*settings.adb_server, settings.vendor_url, folder)
-    rack = await stack.enter_async_context(AttachedRack(rack_settings, clock))
-    return AgentPorts(clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder, secrets=secrets)
+    book = QuarantineBook(folder / "quarantine.json", clock)
+    await book.load()
+    rack = await stack.enter_async_context(AttachedRack(rack_settings, clock, why_quarantined=book.why))
+    repairs = AdbRepairs(rack.adb, rack.phones, clock)
+    care_parts = CareParts(rack.phones, repairs, book, clock, rack.announce, rack.server_lost_at, settings.allow_reboot)
+    care = await stack.enter_async_context(PhoneCare(care_parts))
+    return AgentPorts(
+        clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder,
+        actions=care, care=care, secrets=secrets,
+    )  # fmt: skip

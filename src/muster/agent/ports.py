@@ -13,6 +13,7 @@ from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS
 from muster.domain.task import StepState, TaskState
 from muster.recipe.model import Recipe
 
@@ -138,7 +139,19 @@ class Phones(Protocol):
 
 
 class DeviceCare(Protocol):
-    """Who brings phones back that do not answer (spec/07, the recovery ladder)."""
+    """Who brings phones back that do not answer, and keeps out those that fail again and again (spec/07)."""
+
+    def began(self, device_id: str) -> None:
+        """A task of the phone is being executed."""
+        ...
+
+    def left(self, device_id: str) -> None:
+        """It is not any more: it ended, or waits for the phone without a slot."""
+        ...
+
+    async def ended(self, device_id: str, reason: FailureReason | None) -> None:
+        """A task of the phone has its end. `reason` None: success. What follows for the phone is durable on return."""
+        ...
 
     def unresponsive(self, device_id: str) -> None:
         """It should answer and does not: the ladder begins, unless it is under way. Returns at once."""
@@ -147,6 +160,15 @@ class DeviceCare(Protocol):
 
 class NoDeviceCare:
     """`DeviceCare` of a node that can only wait."""
+
+    def began(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+
+    def left(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+
+    async def ended(self, device_id: str, reason: FailureReason | None) -> None:
+        """See `DeviceCare`."""
 
     def unresponsive(self, device_id: str) -> None:
         """See `DeviceCare`."""
@@ -226,6 +248,14 @@ class TaskOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class NotReady:
+    """The phone should answer and does not, before the first step: a fault that may pass (R8.3)."""
+
+    reason: FailureReason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class StepProgress:
     """A step began, ended or was skipped: becomes a `task_progress` event."""
 
@@ -237,6 +267,7 @@ class StepProgress:
     try_number: int = 1
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
+    wait_until_ms: int | None = None
     duration_ms: int | None = None
     exit_code: int | None = None
     failure_reason: FailureReason | None = None
@@ -247,8 +278,11 @@ class StepProgress:
 class Executor(Protocol):
     """Runs one task from preflight to its outcome. Never raises for what a phone, the vendor tool or a recipe does."""
 
-    async def execute(self, task: Task, report: "Reporter") -> TaskOutcome:
-        """Cancelling the await ends the task's work on this PC at once and runs its teardown."""
+    async def execute(self, task: Task, report: "Reporter") -> TaskOutcome | NotReady:
+        """`NotReady`: nothing was done to the phone; execute it again when it answers.
+
+        Cancelling the await ends the task's work on this PC at once and runs its teardown.
+        """
         ...
 
 
@@ -309,6 +343,7 @@ class ExecutorSettings:
     node_id: str
     upload_timeout_ms: int
     preflight_timeout_ms: int
+    device_grace_wait_ms: int = DEVICE_GRACE_WAIT_MS
     allow_raw_shell: bool = False
     secrets: NodeSecrets = NO_SECRETS
     # The node's file library (`agent/file_library.py`); None: it has none.

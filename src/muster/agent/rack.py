@@ -6,7 +6,7 @@ One of the few rooms of the agent that know adb and the vendor tool by name; the
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -55,8 +55,13 @@ class RackSettings:
 class AttachedRack:
     """Use as `async with`. Implements `ports.Phones` itself: `rack.phones` is the rack seen that way."""
 
-    def __init__(self, settings: RackSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: RackSettings, clock: Clock, *, why_quarantined: Callable[[str], str | None] = lambda _: None
+    ) -> None:
+        """`why_quarantined` tells by device_id why a phone gets no task, None if it does."""
         self._clock = clock
+        self._why_quarantined = why_quarantined
+        self._server_lost_at: float | None = None
         self._shots_root = settings.folder / "shots"
         self._adb = AdbClient(settings.adb_host, settings.adb_port)
         self._adb_watch = AdbWatch(self._adb, self._saw_adb, self._lost_adb, clock)
@@ -137,15 +142,36 @@ class AttachedRack:
 
     def status(self, device_id: str) -> DeviceStatus | None:
         """What is known of it, by its id or its alias."""
-        return self._registry.status(device_id, self._clock.monotonic())
+        status = self._registry.status(device_id, self._clock.monotonic())
+        return self._with_quarantine(status) if status else None
 
     def all(self) -> Sequence[DeviceStatus]:
         """Every phone that this node has seen since it started, by device_id."""
-        return self._registry.all(self._clock.monotonic())
+        return [self._with_quarantine(status) for status in self._registry.all(self._clock.monotonic())]
 
     def resolve(self, device_id: str) -> str:
         """The id that an alias stands for; a name that was never heard is its own."""
         return self._registry.identities.resolve(device_id)
+
+    # ---- for whoever cares for the phones ----------------------------------------------------------------------------
+
+    @property
+    def adb(self) -> AdbClient:
+        """The client of this node's adb server."""
+        return self._adb
+
+    def server_lost_at(self) -> float | None:
+        """When the adb server was last seen to be gone, monotonic seconds."""
+        return self._server_lost_at
+
+    def announce(self) -> None:
+        """Something about a phone changed that adb does not know of."""
+        for changed in self._subscribers:
+            changed.set()
+
+    def _with_quarantine(self, status: DeviceStatus) -> DeviceStatus:
+        why = self._why_quarantined(status.device_id)
+        return replace(status, quarantined=why, last_error_message=f"in quarantine: {why}") if why else status
 
     # ---- for the phones ----------------------------------------------------------------------------------------------
 
@@ -171,6 +197,7 @@ class AttachedRack:
                 self._vendor_watch.poke()
 
     def _lost_adb(self, error: str) -> None:
+        self._server_lost_at = self._clock.monotonic()
         self._registry.saw_adb((), self._clock.monotonic(), error=error)
         self._rebuild()
 
@@ -184,8 +211,7 @@ class AttachedRack:
             self._vendor_watch.ok or self._vendor_watch.is_booting
         )
         if self._registry.rebuild(now):
-            for changed in self._subscribers:
-                changed.set()
+            self.announce()
         is_vendor_known = self._tool is None or not self._vendor_watch.is_booting
         if self._saw_first_list and is_vendor_known and not self._registry.withheld(now):
             self._settled.set()

@@ -45,6 +45,7 @@ def backend(
             data_dir=settings.data,
             secret=own_secret(settings),
             online_window_sec=settings.online_window_sec,
+            node_lost_after_sec=settings.node_lost_after_sec,
         )
         try:
             run_service(lambda: serve(told, on_ready=announce), stop_on_eof=stop_on_eof)
@@ -98,6 +99,7 @@ def agent(
         upload_timeout_ms=settings.upload_timeout_ms,
         secrets_file=settings.secrets_file,
         allow_raw_shell=settings.allow_raw_shell,
+        allow_reboot=settings.allow_reboot,
     )
     try:
         run_service(lambda: run_agent(told, on_ready=announce), stop_on_eof=stop_on_eof)

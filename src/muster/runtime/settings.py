@@ -56,9 +56,11 @@ class Settings:
     vendor_url: str | None
     adb_server: HostPort
     online_window_sec: int
+    node_lost_after_sec: int
     upload_timeout_ms: int
     secrets_file: Path | None
     allow_raw_shell: bool
+    allow_reboot: bool
     url: str
     token: str | None
     origins: Mapping[str, str] = field(compare=False)
@@ -191,6 +193,13 @@ TABLE: Final = (
         "how old a phone's last sign may be for it to be Online",
     ),
     Row(
+        "NODE_LOST_AFTER_SEC",
+        "node_lost_after_sec",
+        _whole_number(limits.ONLINE_WINDOW_SEC + 1, 7 * 24 * 3600),
+        str(limits.NODE_LOST_AFTER_SEC_DEFAULT),
+        "how long a node may be silent before its open tasks count as failed",
+    ),
+    Row(
         "UPLOAD_TIMEOUT_MS",
         "upload_timeout_ms",
         _whole_number(1_000, limits.STEP_TIMEOUT_MS_MAX),
@@ -199,6 +208,7 @@ TABLE: Final = (
     ),
     Row("SECRETS_FILE", "secrets_file", _file, None, "the agent's own secrets; else secrets.yaml in the data folder"),
     Row("ALLOW_RAW_SHELL", "allow_raw_shell", _yes_or_no, "false", "may recipes put raw text into a phone's shell?"),
+    Row("ALLOW_REBOOT", "allow_reboot", _yes_or_no, "false", "may the agent reboot a phone that fell silent?"),
     Row(
         "MUSTER_URL",
         "url",

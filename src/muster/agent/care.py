@@ -1,0 +1,310 @@
+"""Cares for the node's phones beside their tasks: recovery, quarantine with its probes, and what an operator asks.
+
+Acts on what `recovery.py` and `quarantine.py` decide; few repairs at once, each within a limit.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from muster.agent.ports import DeviceStatus, Phones
+from muster.agent.quarantine import Event, Isolate, Probed, Release, TaskEnded
+from muster.agent.quarantine_book import QuarantineBook
+from muster.agent.recovery import PAUSE_SEC, Climb, Move, Seen, decide, is_tcp, should_restart_server
+from muster.agent.repairs import RepairFailed, Repairs
+from muster.contracts.commands import DeviceActionKind
+from muster.domain.device import AttachState
+from muster.domain.failure import FailureReason
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS, DEVICES_PER_NODE_MAX, RECOVERIES_AT_ONCE
+from muster.runtime.clock import Clock
+from muster.runtime.logs import get_logger
+from muster.runtime.supervision import Background
+
+log = get_logger()
+TICK_SEC: Final = 1.0
+# adb itself brings a TCP phone back for a minute (spec/10); what it has forgotten is looked for ever more seldom.
+LOST_FIRST_SEC: Final = 15.0
+LOST_SEC_MAX: Final = 300.0
+_SILENT: Final = (FailureReason.DEVICE_UNRESPONSIVE, FailureReason.ADB_OFFLINE, FailureReason.ADB_MISSING)
+
+
+@dataclass(frozen=True, slots=True)
+class CareParts:
+    """`announce`: the table of phones looks different now. `server_lost_at`: monotonic, when adb was last gone."""
+
+    phones: Phones
+    repairs: Repairs
+    book: QuarantineBook
+    clock: Clock
+    announce: Callable[[], None]
+    server_lost_at: Callable[[], float | None]
+    may_reboot: bool = False
+    grace_ms: int = DEVICE_GRACE_WAIT_MS
+
+
+@dataclass(slots=True)
+class _Lost:
+    """A TCP phone that adb does not have: when its port is looked at next, and how long after that."""
+
+    at: float
+    pause_sec: float = LOST_FIRST_SEC
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What is remembered of phones from one look to the next."""
+
+    busy: Counter[str] = field(default_factory=Counter)
+    began_at: dict[str, float] = field(default_factory=dict)
+    lost: dict[str, _Lost] = field(default_factory=dict)
+    in_hand: Counter[str] = field(default_factory=Counter)
+    given_up: set[str] = field(default_factory=set)
+    rebooted: set[str] = field(default_factory=set)
+    server_restarted_at: float | None = None
+
+
+class PhoneCare:
+    """Use as `async with`. Implements `ports.DeviceCare` and `ports.DeviceActions`."""
+
+    def __init__(self, parts: CareParts) -> None:
+        self._parts = parts
+        self._notes = _Notes()
+        self._slots = asyncio.Semaphore(RECOVERIES_AT_ONCE)
+        self._background = Background()
+
+    async def __aenter__(self) -> "PhoneCare":
+        await self._background.__aenter__()
+        _ = self._background.start("care", self._watch())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._background.__aexit__(kind, error, trace)
+        finally:
+            await self._parts.book.save()
+
+    # ---- tasks -------------------------------------------------------------------------------------------------------
+
+    def began(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+        name = self._name(device_id)
+        self._notes.busy[name] += 1
+        self._notes.began_at[name] = self._now()
+
+    def left(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+        _less(self._notes.busy, self._name(device_id))
+
+    async def ended(self, device_id: str, reason: FailureReason | None) -> None:
+        """See `DeviceCare`. A loss of the adb server is the node's trouble: it is held against no phone."""
+        name, lost_at = self._name(device_id), self._parts.server_lost_at()
+        if reason is None:
+            self._notes.given_up.discard(name)
+            self._notes.rebooted.discard(name)
+        elif lost_at is not None and lost_at >= self._notes.began_at.get(name, self._now()):
+            return
+        if reason in _SILENT:
+            self.unresponsive(name)
+        await self._record(TaskEnded(name, reason))
+        if self._parts.may_reboot and reason is FailureReason.DEVICE_UNRESPONSIVE and name not in self._notes.rebooted:
+            self._notes.rebooted.add(name)
+            self._begin(name, DeviceActionKind.REBOOT)
+
+    def unresponsive(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+        name = self._name(device_id)
+        status = self._parts.phones.status(name)
+        if status is None or status.state is AttachState.UNAUTHORIZED or self._notes.in_hand[name]:
+            return
+        until = self._now() + self._parts.grace_ms / 1000
+        _ = self._background.start(f"care: recover {name}", self._climb(name, Climb(status.runtime_handle, until)))
+
+    # ---- what an operator asks ---------------------------------------------------------------------------------------
+
+    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+        """See `DeviceActions`."""
+        name = self._name(device_id)
+        status = self._parts.phones.status(name)
+        if status is None:
+            return "this node does not know the phone"
+        if action is DeviceActionKind.RELEASE:
+            return None if self._parts.book.why(name) else "the phone is not in quarantine"
+        if action is DeviceActionKind.QUARANTINE:
+            return None
+        if name in self._notes.busy:
+            return "a task is running on the phone: stop it first"
+        if status.state is AttachState.MISSING and not is_tcp(status.runtime_handle):
+            return "the phone is not attached: check its cable, hub and power"
+        return None
+
+    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+        """See `DeviceActions`."""
+        self._begin(self._name(device_id), action)
+
+    def _begin(self, name: str, action: DeviceActionKind) -> None:
+        _ = self._background.start(f"care: {action.value} {name}", self._do(name, action))
+
+    async def _do(self, name: str, action: DeviceActionKind) -> None:
+        match action:
+            case DeviceActionKind.QUARANTINE:
+                await self._record(Isolate(name))
+            case DeviceActionKind.RELEASE:
+                await self._record(Release(name))
+            case DeviceActionKind.REBOOT | DeviceActionKind.RECONNECT:
+                status = self._parts.phones.status(name)
+                if status is not None:
+                    await self._repair(name, status.runtime_handle, action)
+
+    async def _repair(self, name: str, handle: str, action: DeviceActionKind) -> None:
+        repairs = self._parts.repairs
+        self._notes.in_hand[name] += 1
+        try:
+            async with self._slots:
+                if action is DeviceActionKind.REBOOT:
+                    await repairs.reboot(handle)
+                elif not is_tcp(handle):
+                    await repairs.reconnect(handle)
+                elif await repairs.port_answers(handle):
+                    await repairs.reattach(handle)
+                else:
+                    raise RepairFailed(f"nothing answers at {handle}")
+            log.info("Device action done", device_id=name, device_action=action.value)
+        except RepairFailed as error:
+            log.warning("Device action failed", device_id=name, device_action=action.value, error=str(error))
+        finally:
+            self._put_down(name)
+
+    # ---- the ladder --------------------------------------------------------------------------------------------------
+
+    async def _climb(self, name: str, climb: Climb) -> None:
+        self._notes.in_hand[name] += 1
+        try:
+            async with self._slots:
+                move = Move.ASK
+                while move not in (Move.RECOVERED, Move.GIVE_UP):
+                    seen = await self._make(move, name, climb)
+                    move = decide(climb, seen, self._now())
+        finally:
+            self._put_down(name)
+        log.info("Phone that did not answer", device_id=name, end=move.value, repairs=climb.repairs)
+        if move is Move.GIVE_UP:
+            self._notes.given_up.add(name)
+        else:
+            self._notes.given_up.discard(name)
+
+    async def _make(self, move: Move, name: str, climb: Climb) -> Seen:
+        repairs = self._parts.repairs
+        match move:
+            case Move.LOOK_AT_PORT:
+                return Seen.PORT_OPEN if await repairs.port_answers(climb.handle) else Seen.PORT_CLOSED
+            case Move.RECONNECT | Move.REATTACH:
+                try:
+                    await (repairs.reattach if move is Move.REATTACH else repairs.reconnect)(climb.handle)
+                except RepairFailed as error:
+                    log.info("Connection not repaired", device_id=name, runtime_handle=climb.handle, error=str(error))
+                return Seen.REPAIRED
+            case Move.PAUSE:
+                await self._parts.clock.sleep(PAUSE_SEC)
+                return Seen.PAUSED
+        answers = await repairs.answers(name)
+        if status := self._parts.phones.status(name):
+            # It may have come back under another handle meanwhile.
+            climb.handle = status.runtime_handle
+        return Seen.ANSWERED if answers else Seen.SILENT
+
+    # ---- now and then ------------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            await self._parts.clock.sleep(TICK_SEC)
+            for name in self._parts.book.due():
+                if not self._notes.in_hand[name]:
+                    self._notes.in_hand[name] += 1
+                    _ = self._background.start(f"care: probe {name}", self._probe(name))
+            for status in self._parts.phones.all():
+                self._look_for(status)
+            self._forget_strangers()
+            await self._restart_server_if_last()
+
+    async def _probe(self, name: str) -> None:
+        try:
+            async with self._slots:
+                is_clean = await self._parts.repairs.answers(name)
+            await self._record(Probed(name, is_clean))
+        finally:
+            self._put_down(name)
+
+    def _look_for(self, status: DeviceStatus) -> None:
+        """A TCP phone that adb has forgotten, or keeps as `offline`, is connected again when its port answers."""
+        name, now = status.device_id, self._now()
+        is_lost = is_tcp(status.runtime_handle) and status.state in (AttachState.MISSING, AttachState.OFFLINE)
+        if not is_lost:
+            self._notes.lost.pop(name, None)
+            return
+        lost = self._notes.lost.setdefault(name, _Lost(now + LOST_FIRST_SEC))
+        if now >= lost.at and not self._notes.in_hand[name] and len(self._notes.lost) <= DEVICES_PER_NODE_MAX:
+            lost.pause_sec = min(2 * lost.pause_sec, LOST_SEC_MAX)
+            lost.at = now + lost.pause_sec
+            _ = self._background.start(f"care: look for {name}", self._fetch(name, status.runtime_handle))
+
+    async def _fetch(self, name: str, handle: str) -> None:
+        self._notes.in_hand[name] += 1
+        try:
+            async with self._slots:
+                if await self._parts.repairs.port_answers(handle):
+                    await self._parts.repairs.reattach(handle)
+                    log.info("Phone connected again", device_id=name, runtime_handle=handle)
+        except RepairFailed as error:
+            log.debug("Phone not connected again", device_id=name, runtime_handle=handle, error=str(error))
+        finally:
+            self._put_down(name)
+
+    async def _restart_server_if_last(self) -> None:
+        notes, now = self._notes, self._now()
+        ready = {status.device_id for status in self._parts.phones.all() if status.state is AttachState.DEVICE}
+        since = None if notes.server_restarted_at is None else now - notes.server_restarted_at
+        given_up = len(notes.given_up & ready)
+        running = len(notes.busy)
+        if not should_restart_server(known=len(ready), given_up=given_up, running=running, since_last_sec=since):
+            return
+        notes.server_restarted_at = now
+        notes.given_up.clear()
+        log.warning("No phone answers: the adb server is restarted", phones=given_up)
+        try:
+            await self._parts.repairs.restart_server()
+        except RepairFailed as error:
+            log.warning("The adb server could not be restarted", error=str(error))
+
+    # ---- bookkeeping -------------------------------------------------------------------------------------------------
+
+    async def _record(self, event: Event) -> None:
+        if await self._parts.book.record(event):
+            self._parts.announce()
+
+    def _put_down(self, name: str) -> None:
+        _less(self._notes.in_hand, name)
+
+    def _forget_strangers(self) -> None:
+        known = {status.device_id for status in self._parts.phones.all()}
+        for table in (self._notes.lost, self._notes.began_at):
+            for name in table.keys() - known:
+                table.pop(name)
+        self._notes.given_up &= known
+        self._notes.rebooted &= known
+
+    def _name(self, device_id: str) -> str:
+        return self._parts.phones.resolve(device_id)
+
+    def _now(self) -> float:
+        return self._parts.clock.monotonic()
+
+
+def _less(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if counts[name] <= 0:
+        del counts[name]

@@ -1,0 +1,323 @@
+"""What is done for phones beside their tasks, on a clock that a test moves."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from tests.support.manual_clock import ManualClock
+from tests.support.phones import MemoryPhone, MemoryPhones, Told, plan
+from tests.support.phones import task as some_task
+
+from muster.agent.care import CareParts, PhoneCare
+from muster.agent.cared_parts import CaredExecutor
+from muster.agent.ports import NotReady, Reporter, Task, TaskOutcome
+from muster.agent.quarantine_book import QuarantineBook
+from muster.agent.repairs import RepairFailed
+from muster.contracts.commands import DeviceActionKind
+from muster.domain.device import AttachState
+from muster.domain.failure import FailureReason
+from muster.domain.limits import QUARANTINE_PROBE_SEC, RECOVERIES_AT_ONCE
+from muster.runtime.supervision import Background
+
+USB, TCP = "R58M123", "192.168.0.7:5555"
+HUNG = FailureReason.DEVICE_UNRESPONSIVE
+
+
+@dataclass
+class ScriptedRepairs:
+    """Implements `Repairs`. `well`: phones that answer; `open_ports`; what was done is kept in order."""
+
+    clock: ManualClock
+    well: set[str] = field(default_factory=set)
+    open_ports: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+    on_repair: Callable[[str], None] = lambda _: None
+    fails: str | None = None
+    at_once: int = 0
+    at_once_max: int = 0
+
+    async def answers(self, device_id: str) -> bool:
+        self.at_once += 1
+        self.at_once_max = max(self.at_once, self.at_once_max)
+        try:
+            await self.clock.sleep(0.1 if device_id in self.well else 3.0)
+        finally:
+            self.at_once -= 1
+        return device_id in self.well
+
+    async def port_answers(self, handle: str) -> bool:
+        self.done.append(f"look {handle}")
+        return handle in self.open_ports
+
+    async def reconnect(self, handle: str) -> None:
+        self._do(f"reconnect {handle}")
+
+    async def reattach(self, handle: str) -> None:
+        self._do(f"reattach {handle}")
+
+    async def reboot(self, handle: str) -> None:
+        self._do(f"reboot {handle}")
+
+    async def restart_server(self) -> None:
+        self._do("restart server")
+
+    def _do(self, what: str) -> None:
+        self.done.append(what)
+        if self.fails is not None:
+            raise RepairFailed(self.fails)
+        self.on_repair(what)
+
+
+@dataclass
+class Ward:
+    """A care under test and what surrounds it."""
+
+    care: PhoneCare
+    repairs: ScriptedRepairs
+    phones: MemoryPhones
+    book: QuarantineBook
+    clock: ManualClock
+    announced: list[float]
+    server_lost: list[float]
+
+    def add(self, handle: str, device_id: str = "A", **fields: object) -> str:
+        self.phones.add(MemoryPhone(device_id, handle), **fields)  # type: ignore[arg-type]
+        return device_id
+
+    async def fail(self, device_id: str, times: int, reason: FailureReason | None = HUNG) -> None:
+        for _ in range(times):
+            self.care.began(device_id)
+            self.care.left(device_id)
+            await self.care.ended(device_id, reason)
+
+
+def back(room: Ward, name: str) -> None:
+    room.phones.add(MemoryPhone(name, TCP))
+
+
+@asynccontextmanager
+async def ward(folder: Path | None = None, *, may_reboot: bool = False) -> AsyncIterator[Ward]:
+    clock, phones = ManualClock(), MemoryPhones()
+    repairs = ScriptedRepairs(clock)
+    book = QuarantineBook(folder / "quarantine.json" if folder else None, clock)
+    await book.load()
+    announced, lost = list[float](), list[float]()
+    parts = CareParts(
+        phones, repairs, book, clock, lambda: announced.append(clock.monotonic()), lambda: lost[-1] if lost else None,
+        may_reboot,
+    )  # fmt: skip
+    async with PhoneCare(parts) as care:
+        yield Ward(care, repairs, phones, book, clock, announced, lost)
+
+
+async def test_a_silent_phone_on_a_cable_is_reconnected_and_asked_again() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        room.repairs.on_repair = lambda _: room.repairs.well.add(name)
+        room.care.unresponsive(name)
+        await room.clock.advance(15)
+        assert room.repairs.done == [f"reconnect {USB}"]
+
+
+async def test_a_silent_phone_on_tcp_is_attached_anew_only_when_its_port_answers() -> None:
+    async with ward() as room:
+        name = room.add(TCP)
+        room.care.unresponsive(name)
+        await room.clock.advance(7)
+        assert {*room.repairs.done} == {f"look {TCP}"}
+        room.repairs.open_ports.add(TCP)
+        room.repairs.on_repair = lambda _: room.repairs.well.add(name)
+        await room.clock.advance(10)
+        assert room.repairs.done[-1] == f"reattach {TCP}" and room.repairs.done.count(f"reattach {TCP}") == 1
+        before = len(room.repairs.done)
+        await room.clock.advance(60)
+        assert len(room.repairs.done) == before, "it answers, so it is left alone"
+
+
+async def test_a_phone_is_climbed_for_once_at_a_time_and_few_phones_at_once() -> None:
+    async with ward() as room:
+        names = [room.add(f"USB{number}", f"P{number}") for number in range(12)]
+        for name in names * 2:
+            room.care.unresponsive(name)
+        await room.clock.advance(1)
+        assert room.repairs.at_once_max == RECOVERIES_AT_ONCE
+        await room.clock.advance(200)
+        assert room.repairs.at_once == 0 and room.repairs.at_once_max == RECOVERIES_AT_ONCE
+
+
+async def test_three_failures_in_a_row_lead_into_quarantine_and_two_clean_probes_out() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        await room.fail(name, 2)
+        await room.fail(name, 1, None)
+        await room.fail(name, 2)
+        assert room.book.why(name) is None, "a success between them begins the count anew"
+        await room.fail(name, 1)
+        assert room.book.why(name) is not None and len(room.announced) == 1
+        await room.clock.advance(QUARANTINE_PROBE_SEC + 10)
+        assert room.book.why(name) is not None, "it does not answer"
+        room.repairs.well.add(name)
+        await room.clock.advance(QUARANTINE_PROBE_SEC + 5)
+        assert room.book.why(name) is not None, "one clean probe is no proof"
+        await room.clock.advance(QUARANTINE_PROBE_SEC + 5)
+        assert room.book.why(name) is None and len(room.announced) == 2
+
+
+async def test_the_loss_of_the_adb_server_is_held_against_no_phone() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        for _ in range(5):
+            room.care.began(name)
+            await room.clock.advance(1)
+            room.server_lost.append(room.clock.monotonic())
+            await room.care.ended(name, FailureReason.ADB_MISSING)
+        assert room.book.why(name) is None
+
+
+async def test_quarantine_outlives_the_process(tmp_path: Path) -> None:
+    async with ward(tmp_path) as room:
+        name = room.add(USB)
+        await room.fail(name, 3)
+        why = room.book.why(name)
+        assert why is not None
+    async with ward(tmp_path) as room:
+        assert room.book.why("A") == why
+        room.add(USB)
+        room.care.begin("A", DeviceActionKind.RELEASE)
+        await room.clock.advance(0)
+        assert room.book.why("A") is None
+    async with ward(tmp_path) as room:
+        assert room.book.why("A") is None
+
+
+async def test_a_file_of_rubbish_holds_nobody_back_and_does_not_stop_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "quarantine.json").write_bytes(b"\xff{")
+    async with ward(tmp_path) as room:
+        assert room.book.why("A") is None
+
+
+async def test_a_phone_put_away_by_hand_comes_back_by_hand_alone() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        room.repairs.well.add(name)
+        room.phones.aliases["its other name"] = name
+        assert room.care.refusal(name, DeviceActionKind.QUARANTINE) is None
+        assert room.care.refusal(name, DeviceActionKind.RELEASE) == "the phone is not in quarantine"
+        room.care.begin("its other name", DeviceActionKind.QUARANTINE)
+        await room.clock.advance(10 * QUARANTINE_PROBE_SEC)
+        assert room.book.why(name) is not None
+        assert room.care.refusal(name, DeviceActionKind.RELEASE) is None
+        room.care.begin(name, DeviceActionKind.RELEASE)
+        await room.clock.advance(0)
+        assert room.book.why(name) is None
+
+
+@pytest.mark.parametrize(
+    ("handle", "action", "done"),
+    [
+        (USB, DeviceActionKind.REBOOT, [f"reboot {USB}"]),
+        (USB, DeviceActionKind.RECONNECT, [f"reconnect {USB}"]),
+        (TCP, DeviceActionKind.RECONNECT, [f"look {TCP}", f"reattach {TCP}"]),
+    ],
+)
+async def test_an_operator_reboots_and_reconnects_phones(
+    handle: str, action: DeviceActionKind, done: list[str]
+) -> None:
+    async with ward() as room:
+        name = room.add(handle)
+        room.repairs.open_ports.add(TCP)
+        assert room.care.refusal(name, action) is None
+        room.care.begin(name, action)
+        await room.clock.advance(0)
+        assert room.repairs.done == done
+
+
+async def test_what_cannot_be_done_to_a_phone_is_said_before() -> None:
+    async with ward() as room:
+        reboot = DeviceActionKind.REBOOT
+        assert room.care.refusal("nobody", reboot) == "this node does not know the phone"
+        gone = room.add(USB, "GONE", state=AttachState.MISSING)
+        assert "not attached" in (room.care.refusal(gone, reboot) or "")
+        busy = room.add("USB2", "BUSY")
+        room.care.began(busy)
+        assert "a task is running" in (room.care.refusal(busy, reboot) or "")
+        room.care.left(busy)
+        assert room.care.refusal(busy, reboot) is None
+
+
+async def test_a_repair_that_fails_ends_nothing_else() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        room.repairs.fails = "adb: device not found"
+        room.care.begin(name, DeviceActionKind.REBOOT)
+        room.care.unresponsive(name)
+        await room.clock.advance(30)
+        room.repairs.fails = None
+        room.care.begin(name, DeviceActionKind.RECONNECT)
+        await room.clock.advance(0)
+        assert room.repairs.done[-1] == f"reconnect {USB}"
+
+
+async def test_a_silent_phone_is_rebooted_after_its_task_once_and_only_where_allowed() -> None:
+    for may_reboot in (False, True):
+        async with ward(may_reboot=may_reboot) as room:
+            name = room.add(USB)
+            await room.fail(name, 2)
+            await room.clock.advance(60)
+            assert room.repairs.done.count(f"reboot {USB}") == int(may_reboot)
+
+
+async def test_a_tcp_phone_that_adb_forgot_is_looked_for_ever_more_seldom_and_fetched_when_it_is_back() -> None:
+    async with ward() as room:
+        name = room.add(TCP)
+        room.phones.lose(name)
+        await room.clock.advance(1_000)
+        looks = len(room.repairs.done)
+        assert 4 <= looks <= 8 and {*room.repairs.done} == {f"look {TCP}"}
+        room.repairs.open_ports.add(TCP)
+        room.repairs.on_repair = lambda _: back(room, name)
+        await room.clock.advance(301)
+        assert room.repairs.done[-1] == f"reattach {TCP}"
+        after = len(room.repairs.done)
+        await room.clock.advance(1_000)
+        assert len(room.repairs.done) == after
+
+
+async def test_the_adb_server_is_restarted_when_no_phone_answers_any_more_and_no_task_runs() -> None:
+    async with ward() as room:
+        names = [room.add(f"USB{number}", f"P{number}") for number in range(3)]
+        room.care.began("P0")
+        for name in names:
+            room.care.unresponsive(name)
+        await room.clock.advance(40)
+        assert "restart server" not in room.repairs.done, "a task is running"
+        room.care.left("P0")
+        await room.clock.advance(2)
+        assert room.repairs.done.count("restart server") == 1
+        for name in names:
+            room.care.unresponsive(name)
+        await room.clock.advance(60)
+        assert room.repairs.done.count("restart server") == 1, "not again so soon"
+
+
+class Hanging:
+    """An executor whose task goes on until it is stopped."""
+
+    async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets it")
+
+
+async def test_a_phone_is_busy_until_its_task_has_left_it_also_when_that_is_stopped() -> None:
+    async with ward() as room, Background() as background:
+        name = room.add(USB)
+        task, report = some_task(plan({"id": "hello", "kind": "adb", "command": "id"}), name), Told()
+        running = background.start("t", CaredExecutor(Hanging(), room.care).execute(task, report))
+        await room.clock.advance(0)
+        assert "a task is running" in (room.care.refusal(name, DeviceActionKind.REBOOT) or "")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert room.care.refusal(name, DeviceActionKind.REBOOT) is None
