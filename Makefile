@@ -5,7 +5,7 @@ VENV_BIN := .venv/bin
 DEMO_DATA ?= .muster/demo
 WORKERS ?= 2
 
-.PHONY: help demo test test-phone check format bench lock runtime dev chromium chaos
+.PHONY: help demo test test-phone check format bench lock runtime dev chromium mksh chaos
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -13,7 +13,7 @@ help: ## this list
 demo: runtime ## a virtual rack of 20 phones, backend, agent and console; EXIT=1 ends with the run's result
 	@$(VENV_BIN)/muster demo --data $(DEMO_DATA) $(if $(EXIT),--exit) $(DEMO_ARGS)
 
-test: check chromium ## everything: style, types, layers, then all tests, browser included
+test: check chromium mksh ## everything: style, types, layers, then all tests, browser included
 	$(VENV_BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
 
 test-phone: dev ## the conformance suites against a phone on this PC: MUSTER_REAL_SERIAL=… make test-phone
@@ -27,8 +27,10 @@ check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 	$(VENV_BIN)/lint-imports
 
 WORLD_SEEDS ?= 10000
-chaos: dev ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
+HOSTILE_STRINGS ?= 100000
+chaos: dev mksh ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
+	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
 
 format: dev ## let ruff rewrite what it can
 	$(VENV_BIN)/ruff check --fix .
@@ -49,3 +51,6 @@ dev:
 
 chromium:
 	@scripts/chromium.sh
+
+mksh:
+	@scripts/mksh.sh

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from muster.adb.fence import REFUSED_STATUS, SHELL_BYTES_MAX, fenced, refused_at
 from muster.domain.limits import PHONE_CLOCK_SEC_MAX
 
-SHELLS = [found for name in ("dash", "bash", "mksh", "sh") if (found := shutil.which(name))]
+FOUND = [found for name in ("mksh", "dash", "bash", "sh") if (found := shutil.which(name))]
+SHELLS = list({Path(found).resolve(): found for found in reversed(FOUND)}.values())[::-1]
 needs_shell = pytest.mark.skipif(sys.platform == "win32" or not SHELLS, reason="needs a POSIX shell on this PC")
 HOUR = 3600
 COMMANDS = st.one_of(

@@ -1,6 +1,7 @@
 """Hostile values through a real shell: whatever they hold, they stay one word of one command."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from muster.domain.failure import FailureReason
 from muster.recipe.render import RenderError, Values, render_command
 from muster.recipe.template import TemplateError
 
-SHELLS = [found for name in ("dash", "bash", "mksh", "sh") if (found := shutil.which(name))]
+# mksh is Android's own; `sh` only where it is none of the others.
+FOUND = [found for name in ("mksh", "dash", "bash", "sh") if (found := shutil.which(name))]
+SHELLS = list({Path(found).resolve(): found for found in reversed(FOUND)}.values())[::-1]
 pytestmark = pytest.mark.skipif(sys.platform == "win32" or not SHELLS, reason="needs a POSIX shell on this PC")
 
 # Command, and how the value is surrounded in the one argument that `show` gets.
@@ -106,6 +109,50 @@ def test_a_value_arrives_as_one_argument_in_every_quote_context(shell: str, valu
         shown = sandbox.arguments(commands)
     for (value, command, before, after), output in zip(cases, shown, strict=True):
         assert output == b"1\n" + f"{before}{value}{after}".encode(), (command, value)
+
+
+# Many strings, through each of the contexts: `make chaos` sets 100,000. The same seed gives the same strings.
+STRINGS = int(os.environ.get("HOSTILE_STRINGS", "150"))
+STRINGS_SEED = int(os.environ.get("HOSTILE_SEED", "1"))
+BATCH = 250
+PIECES = [
+    *"'\"\\$`(){}[]<>|&;#!*?~=%@^,. \t\n\r\x01\x7f\x1bab-0é한\U0001f600", "';", "$(", "${", "&&", "||",
+    ">>", "<<E\n", "\nE\n",
+    "touch canary", "reboot", "\\'", "'\\''", '"\'"', "$IFS", "%s", "esac", "done", "fi", "#", "-rf", "../", "\r\n",
+]  # fmt: skip
+# mksh has no printf of its own, and would start a program a hundred thousand times.
+SHOW = """show() { printf '%s\n%s\n' "$#" "$1"; }"""
+MKSH_SHOW = """show() { print -r -- "$#"; print -r -- "$1"; }"""
+
+
+def hostile_strings(count: int) -> list[str]:
+    """Values made of what shells trip over, 0 to 24 pieces each; never a command's name and nothing else."""
+    rng = random.Random(STRINGS_SEED)
+    return ["".join(rng.choices(PIECES, k=rng.randint(0, 24))) for _ in range(count)]
+
+
+@pytest.mark.timeout(60 + STRINGS // 10)
+@pytest.mark.parametrize("shell", SHELLS)
+def test_hostile_values_in_batches_stay_one_argument_of_one_command(shell: str, tmp_path: Path) -> None:
+    values = hostile_strings(STRINGS)
+    for first in range(0, len(values), BATCH):
+        cases = [(value, *context) for value in values[first : first + BATCH] for context in CONTEXTS]
+        commands = [render_command(command, Values({"V": value}), allow_raw=False) for value, command, _, _ in cases]
+        show = MKSH_SHOW if Path(shell).name == "mksh" else SHOW
+        script = tmp_path / "script"
+        script.write_bytes("\n".join([show, "EMPTY=", *commands]).encode())
+        done = subprocess.run(
+            [shell, script.name],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        wanted = b"".join(f"1\n{before}{value}{after}\n".encode() for value, _, before, after in cases)
+        assert (done.returncode, done.stderr) == (0, b""), f"HOSTILE_SEED={STRINGS_SEED}, from string {first} on"
+        assert done.stdout == wanted, f"HOSTILE_SEED={STRINGS_SEED}, from string {first} on"
+        assert [path.name for path in tmp_path.iterdir()] == ["script"], "a value ran a command of its own"
 
 
 @pytest.mark.parametrize("shell", SHELLS)
