@@ -76,6 +76,7 @@ async def _examine(settings: Settings, *, node: bool, backend: bool) -> list[Fin
     checks: list[tuple[str, Callable[[Settings], Awaitable[Finding]]]] = []
     if node:
         checks += [("adb program", _adb_program), ("adb server", _adb_server), ("vendor tool", _vendor_tool)]
+        checks += [("secrets", _secrets)]
         checks += [("outbox", _outbox)]
     checks += [("backend", _backend), ("node", _node)] if backend or settings.node_id else [("backend", _backend)]
     checks += [("disk", _disk)]
@@ -149,6 +150,19 @@ def look_at_outbox(path: Path) -> Finding:
         detail = f"events were refused for good, the last with {last.status}: {last.message}"
         return Finding("outbox", "warning", detail, "compare the versions of agent and backend; report it")
     return Finding("outbox", "ok", f"{waiting} events on their way, none refused")
+
+
+async def _secrets(settings: Settings) -> Finding:
+    from muster.agent.secrets import FILE_NAME, SecretsError, load_secrets
+
+    given = settings.secrets_file
+    path = given or settings.data / FILE_NAME
+    try:
+        known = await asyncio.to_thread(load_secrets, path, must_exist=given is not None)
+    except SecretsError as error:
+        return Finding("secrets", "bad", str(error), "the agent does not start like this; mend the file")
+    count = len(known.values())
+    return Finding("secrets", "ok", f"{count} in {path}" if count else "none; a recipe's {{secret.NAME}} would fail")
 
 
 async def _backend(settings: Settings) -> Finding:
