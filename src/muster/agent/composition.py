@@ -6,7 +6,7 @@ The process (`agent/main.py`) and the simulated world (`tests/world`) build thei
 import asyncio
 import importlib.metadata
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from muster.agent.narrate import Narrator
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
 from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDeviceActions, NoDeviceCare, Phones, Task
+from muster.agent.preflight.gate import Gate
+from muster.agent.preflight.gates import GATES
 from muster.agent.pull import PullLoop
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
@@ -66,6 +68,10 @@ class AgentSettings:
     secrets_file: Path | None = None
     # The recovery ladder may reboot a phone after a task on which it fell silent.
     allow_reboot: bool = False
+    # None: this node starts no emulator.
+    emulator_avd: str | None = None
+    emulator_program: str = "emulator"
+    emulator_gate_wait_ms: int = limits.EMULATOR_GATE_WAIT_MS
 
 
 class Rack(VendorState, Protocol):
@@ -107,6 +113,7 @@ class AgentPorts:
     spool_folder: Path
     files: PictureFiles = ON_DISK
     verify_picture: VerifyPicture = whole_png_in_thread
+    gates: Sequence[Gate] = GATES
     actions: DeviceActions = field(default_factory=NoDeviceActions)
     care: DeviceCare = field(default_factory=NoDeviceCare)
     secrets: NodeSecrets = NO_SECRETS
@@ -174,6 +181,7 @@ class Agent:
                 files_folder=settings.data_dir.absolute() / "files",
             ),
             ports.clock,
+            gates=ports.gates,
             verify=ports.verify_picture,
         )
         loop_parts = LoopParts(

@@ -1,17 +1,21 @@
 """The node agent as a process: opens the real parts and hands them to the composition."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from muster.agent.care import CareParts, PhoneCare
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
+from muster.agent.emulators import EmulatorProcesses, EmulatorSettings
 from muster.agent.executor.masking import Mask
 from muster.agent.http_link import HttpLink
 from muster.agent.instance import Instance
 from muster.agent.journal import JournalError
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.locks import AlreadyRunningError, DeviceFileLocks, NodeLock, state_folder
+from muster.agent.preflight.gate import Gate
+from muster.agent.preflight.gates import GATES, gates
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.rack import AttachedRack, RackSettings
 from muster.agent.repairs import AdbRepairs
@@ -74,5 +78,13 @@ async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitS
     care = await stack.enter_async_context(PhoneCare(care_parts))
     return AgentPorts(
         clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder,
-        actions=care, care=care, secrets=secrets,
+        actions=care, care=care, gates=await _gates(settings, folder, stack), secrets=secrets,
     )  # fmt: skip
+
+
+async def _gates(settings: AgentSettings, folder: Path, stack: AsyncExitStack) -> Sequence[Gate]:
+    if settings.emulator_avd is None:
+        return GATES
+    told = EmulatorSettings(settings.emulator_avd, settings.emulator_program, settings.adb_server[1], folder)
+    emulators = await stack.enter_async_context(EmulatorProcesses(told, SystemClock()))
+    return gates(emulators, settings.emulator_gate_wait_ms)

@@ -100,6 +100,9 @@ def agent(
         secrets_file=settings.secrets_file,
         allow_raw_shell=settings.allow_raw_shell,
         allow_reboot=settings.allow_reboot,
+        emulator_avd=settings.emulator_avd,
+        emulator_program=settings.emulator_program,
+        emulator_gate_wait_ms=settings.emulator_gate_wait_ms,
     )
     try:
         run_service(lambda: run_agent(told, on_ready=announce), stop_on_eof=stop_on_eof)

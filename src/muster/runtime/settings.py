@@ -61,6 +61,9 @@ class Settings:
     secrets_file: Path | None
     allow_raw_shell: bool
     allow_reboot: bool
+    emulator_avd: str | None
+    emulator_program: str
+    emulator_gate_wait_ms: int
     url: str
     token: str | None
     origins: Mapping[str, str] = field(compare=False)
@@ -162,6 +165,18 @@ def _yes_or_no(text: str) -> bool:
     return text.lower() == "true"
 
 
+def _avd(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", text) or text.startswith("-"):
+        raise ValueError(f"{text!r} is not the name of a virtual device; `emulator -list-avds` lists them")
+    return text
+
+
+def _program(text: str) -> str:
+    if text.startswith("-") or "\0" in text:
+        raise ValueError(f"{text!r} is not a program")
+    return text
+
+
 def _secret(text: str) -> str:
     # The value itself must not appear in an error.
     if len(text) < SECRET_CHARS_MIN or not re.fullmatch(r"[\x21-\x7e]+", text):
@@ -209,6 +224,15 @@ TABLE: Final = (
     Row("SECRETS_FILE", "secrets_file", _file, None, "the agent's own secrets; else secrets.yaml in the data folder"),
     Row("ALLOW_RAW_SHELL", "allow_raw_shell", _yes_or_no, "false", "may recipes put raw text into a phone's shell?"),
     Row("ALLOW_REBOOT", "allow_reboot", _yes_or_no, "false", "may the agent reboot a phone that fell silent?"),
+    Row("EMULATOR_AVD", "emulator_avd", _avd, None, "virtual device that the agent starts for phones emulator-NNNN"),
+    Row("EMULATOR_PROGRAM", "emulator_program", _program, "emulator", "Android's emulator: a path, or a name on PATH"),
+    Row(
+        "EMULATOR_GATE_WAIT_MS",
+        "emulator_gate_wait_ms",
+        _whole_number(1_000, limits.EMULATOR_GATE_WAIT_MS),
+        str(limits.EMULATOR_GATE_WAIT_MS),
+        "how long an emulator may take to start before its task is skipped",
+    ),
     Row(
         "MUSTER_URL",
         "url",

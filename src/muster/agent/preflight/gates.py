@@ -1,6 +1,6 @@
 """The gates before a task's steps, in order (R2). A gate either lets the phone pass or ends the task.
 
-To add one: a file here with a class that has `check`, and its place in `GATES`.
+To add one: a file here with a class that has `check`, and its place in `gates`.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,19 @@ from typing import Final
 
 from muster.agent.preflight.battery import FitToWork
 from muster.agent.preflight.device import Answers, Present
+from muster.agent.preflight.emulator import EmulatorHealth, Emulators, NoEmulators
 from muster.agent.preflight.gate import Gate, Refused, Subject
 from muster.agent.preflight.quarantine import NotQuarantined
+from muster.domain.limits import EMULATOR_GATE_WAIT_MS
 from muster.recipe.conditions import DeviceFacts
 
-GATES: Final[tuple[Gate, ...]] = (NotQuarantined(), Present(), Answers(), FitToWork())
+
+def gates(emulators: Emulators, emulator_wait_ms: int = EMULATOR_GATE_WAIT_MS) -> tuple[Gate, ...]:
+    """All of them, in order, on a node with these emulators."""
+    return (NotQuarantined(), EmulatorHealth(emulators, emulator_wait_ms), Present(), Answers(), FitToWork())
+
+
+GATES: Final = gates(NoEmulators())
 
 
 async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused:
