@@ -35,6 +35,9 @@ VENDOR_LIST_INTERVAL_MS: Final = 5_000
 ONLINE_WINDOW_SEC: Final = 30
 HEARTBEAT_INTERVAL_SEC: Final = 10
 DEVICE_GRACE_WAIT_MS: Final = 15_000
+DEVICE_GRACE_WAIT_MS_MAX: Final = 600_000
+# One look at a phone that is waited for: several fit into its grace.
+GRACE_PROBE_TIMEOUT_MS: Final = 5_000
 BATTERY_PERCENT_MIN: Final = 15
 BATTERY_CELSIUS_MAX: Final = 45.0
 QUARANTINE_AFTER_FAILURES: Final = 3
@@ -50,6 +53,9 @@ PHONE_CLOCK_SEC_MAX: Final = 2**31 - 1
 PULL_WAIT_MS_DEFAULT: Final = 25_000
 PULL_WAIT_MS_MAX: Final = 60_000
 INSTANCE_TAKEOVER_SEC: Final = 60
+NODE_LOST_AFTER_SEC_DEFAULT: Final = 600
+# A reboot that was asked for must not come days later, when the node is back.
+DEVICE_ACTION_EXPIRY_SEC: Final = 600
 COMMAND_REDELIVERY_SEC: Final = 5
 EVENT_BATCH_MAX: Final = 200
 OUTBOX_RETRY_LADDER_SEC: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -96,5 +102,6 @@ assert TASK_TIMEOUT_MS_MIN <= TASK_TIMEOUT_MS_DEFAULT <= TASK_TIMEOUT_MS_MAX
 assert STEP_TIMEOUT_MS_MAX <= TASK_TIMEOUT_MS_MAX, "a single step may fill a task, never outlive it"
 assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is harmless (R8.6)"
 assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
+assert ONLINE_WINDOW_SEC < NODE_LOST_AFTER_SEC_DEFAULT, "a node looks silent before it is given up"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
 assert 2 * STREAM_HEARTBEAT_SEC < STREAM_STALE_SEC, "one late heartbeat does not make a page look stale"
