@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from tests.support.manual_clock import ManualClock
 
 from muster.backend.api.app import create_app
+from muster.backend.live import LiveStream
 from muster.backend.parts import BackendSettings, Parts, open_parts
 from muster.contracts.api import RunDetail
 from muster.runtime.ids import NewId, id_source
@@ -151,7 +152,7 @@ class Rig:
         return [
             NodeTask(node_id, command["run_id"], task["task_id"], task["device_id"], command["command_id"])
             for command in answer.json()["commands"]
-            for task in command["tasks"]
+            for task in command.get("tasks", [])
         ]
 
     # ---- as an operator ----
@@ -166,6 +167,12 @@ class Rig:
         answer = await self.http.get(f"/api/runs/{run_id}")
         assert answer.status_code == 200, answer.text
         return RunDetail.model_validate_json(answer.content)
+
+    async def next_frame(self, stream: LiveStream, event: bytes) -> bytes:
+        """The stream's next frame of this kind."""
+        while not (frame := await self.advance_until(anext(stream), 0.1)).startswith(b"event: " + event):
+            continue
+        return frame
 
     async def advance_until(self, work: Awaitable[T], step_sec: float = 0.5) -> T:
         """Lets the test's clock run until `work` is done."""

@@ -19,7 +19,8 @@ from muster.backend.run_queries import RunQueries
 from muster.backend.save_workflow import SaveWorkflow
 from muster.backend.stop_run import StopRun
 from muster.backend.uploads import Uploads
-from muster.domain.limits import ONLINE_WINDOW_SEC
+from muster.backend.watch_nodes import Patience, Silence, WatchNodes
+from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
 from muster.runtime.clock import Clock, SystemClock
 from muster.runtime.ids import id_source
 from muster.runtime.logs import get_logger
@@ -46,6 +47,7 @@ class BackendSettings:
     database_url: str | None = None
     objects_url: str | None = None
     online_window_sec: int = ONLINE_WINDOW_SEC
+    node_lost_after_sec: int = NODE_LOST_AFTER_SEC_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Parts:
     uploads: Uploads
     workflows: SaveWorkflow
     queries: RunQueries
+    watch: WatchNodes
 
 
 @asynccontextmanager
@@ -92,6 +95,7 @@ async def open_parts(
         async with Background() as background:
             chores = [
                 background.start("presence flush", parts.presence.keep_flushing(database)),
+                background.start("node watch", parts.watch.keep_watching()),
                 background.start("housekeeping", keep_house(database, clock)),
             ]
             try:
@@ -118,7 +122,9 @@ def _assemble(
     new_id = id_source(clock, rng)
     presence = Presence(clock, settings.online_window_sec)
     bus = Bus()
-    queries = RunQueries(database, presence, clock)
+    patience = Patience(settings.online_window_sec * 1000, settings.node_lost_after_sec * 1000)
+    silence = Silence(presence, clock, patience)
+    queries = RunQueries(database, presence, clock, silence.is_unreachable)
     live = LiveRuns(queries.snapshot, queries.delta, clock)
     return Parts(
         settings=settings,
@@ -135,6 +141,7 @@ def _assemble(
         uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),
         workflows=SaveWorkflow(database, clock),
         queries=queries,
+        watch=WatchNodes(database, silence, live, clock),
     )
 
 

@@ -125,6 +125,15 @@ class Presence:
         """Whether the node was ever heard of."""
         return node_id in self._nodes
 
+    def node_ids(self) -> list[str]:
+        """Every node that was ever heard of."""
+        return list(self._nodes)
+
+    def last_heard_ms(self, node_id: str) -> int | None:
+        """When its last heartbeat came, by the backend's clock."""
+        node = self._nodes.get(node_id)
+        return node.last_heartbeat_at if node else None
+
     def is_device_online(self, device: DeviceRecord) -> bool:
         """R8.1."""
         return is_online(device.last_seen_at, self._clock.now_ms(), self._window_sec)

@@ -1,7 +1,7 @@
 """What is told of runs: lists, details, snapshots and deltas. Reads only, each answer from one snapshot."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from muster.contracts.events import RunSummary
 from muster.domain.failure import FailureReason
 from muster.domain.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from muster.domain.run import RunState
-from muster.domain.task import TaskState
+from muster.domain.task import OPEN_TASK_STATES, TaskState
 from muster.runtime.clock import Clock
 from muster.store import artifacts, events, runs, tasks, workflows
 from muster.store.database import Database
@@ -36,8 +36,11 @@ from muster.store.dialects import AnyRow, AnyRows
 class RunQueries:
     """Answers questions about runs."""
 
-    def __init__(self, database: Database, presence: Presence, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, presence: Presence, clock: Clock, is_unreachable: Callable[[str], bool]
+    ) -> None:
         self._database = database
+        self._is_unreachable = is_unreachable
         self._presence = presence
         self._clock = clock
 
@@ -93,7 +96,7 @@ class RunQueries:
             metadata=run.metadata,
             summary=_sum([node.summary for node in nodes]),
             nodes=nodes,
-            tasks=[_task(row) for row in rows],
+            tasks=self._tasks(rows),
         )
 
     async def snapshot(self, run_id: str) -> RunSnapshot | None:
@@ -115,7 +118,7 @@ class RunQueries:
                 return None
             rows = await tasks.of_run(tx, run_id, task_ids)
             counts = (await tasks.count(tx, [run_id]))[run_id]
-        return RunListItem.model_validate(_list_item(run, counts)), [_task(row) for row in rows]
+        return RunListItem.model_validate(_list_item(run, counts)), self._tasks(rows)
 
     async def steps(
         self,
@@ -144,6 +147,10 @@ class RunQueries:
             next_cursor=encode_cursor(shown[-1].device_id, shown[-1].step_index) if len(rows) > limit else None,
         )
 
+    def _tasks(self, rows: AnyRows) -> list[TaskView]:
+        silent = {node_id for node_id in {row.node_id for row in rows} if self._is_unreachable(node_id)}
+        return [_task(row, on_silent_node=row.node_id in silent) for row in rows]
+
     def _node_parts(self, by_node: AnyRows) -> list[NodePart]:
         counts: defaultdict[str, dict[TaskState, int]] = defaultdict(dict)
         timeouts: defaultdict[str, int] = defaultdict(int)
@@ -155,6 +162,7 @@ class RunQueries:
             NodePart(
                 node_id=node_id,
                 online=self._presence.is_node_online(node_id),
+                unreachable=bool(OPEN_TASK_STATES & found.keys()) and self._is_unreachable(node_id),
                 counts=_counts(found),
                 summary=_summary(found, timeouts[node_id]),
             )
@@ -192,10 +200,16 @@ def _sum(parts: Sequence[RunSummary]) -> RunSummary:
     return RunSummary(**{name: sum(getattr(part, name) for part in parts) for name in RunSummary.model_fields})
 
 
-def _task(row: AnyRow) -> TaskView:
+def _task(row: AnyRow, *, on_silent_node: bool) -> TaskView:
     known = {name: value for name, value in row._mapping.items() if name in TaskView.model_fields}
     reason = FailureReason(row.failure_reason) if row.failure_reason else None
-    return TaskView.model_validate(known | {"failure_class": reason.failure_class if reason else None})
+    return TaskView.model_validate(
+        known
+        | {
+            "failure_class": reason.failure_class if reason else None,
+            "unreachable": on_silent_node and not TaskState(row.status).is_terminal,
+        }
+    )
 
 
 async def _kinds(tx: AsyncConnection, run: AnyRow) -> dict[str, str]:

@@ -97,6 +97,7 @@ def agent(
         vendor_url=settings.vendor_url,
         concurrency=settings.concurrency,
         upload_timeout_ms=settings.upload_timeout_ms,
+        device_grace_wait_ms=settings.device_grace_wait_ms,
         secrets_file=settings.secrets_file,
         allow_raw_shell=settings.allow_raw_shell,
         allow_reboot=settings.allow_reboot,

@@ -58,6 +58,7 @@ class Settings:
     online_window_sec: int
     node_lost_after_sec: int
     upload_timeout_ms: int
+    device_grace_wait_ms: int
     secrets_file: Path | None
     allow_raw_shell: bool
     allow_reboot: bool
@@ -220,6 +221,13 @@ TABLE: Final = (
         _whole_number(1_000, limits.STEP_TIMEOUT_MS_MAX),
         str(limits.UPLOAD_TIMEOUT_MS_DEFAULT),
         "time limit of one upload",
+    ),
+    Row(
+        "DEVICE_GRACE_WAIT_MS",
+        "device_grace_wait_ms",
+        _whole_number(0, limits.DEVICE_GRACE_WAIT_MS_MAX),
+        str(limits.DEVICE_GRACE_WAIT_MS),
+        "how long a phone that falls silent may take to recover",
     ),
     Row("SECRETS_FILE", "secrets_file", _file, None, "the agent's own secrets; else secrets.yaml in the data folder"),
     Row("ALLOW_RAW_SHELL", "allow_raw_shell", _yes_or_no, "false", "may recipes put raw text into a phone's shell?"),

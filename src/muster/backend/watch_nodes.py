@@ -1,0 +1,152 @@
+"""Silent nodes (spec/03). Work is pinned to its node, so a silent node's open tasks first only *look* unreachable.
+
+That overlay is computed, never stored, and heals by itself. After `lost_after_sec` the tasks end as `failed/node_lost`,
+presumed, so that their run can end; the node's own word replaces that whenever it comes.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from muster.backend.conclude_runs import conclude_runs
+from muster.backend.ingest_events import RunWatchers
+from muster.backend.presence import Presence
+from muster.domain.limits import DEVICE_ACTION_EXPIRY_SEC, NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
+from muster.runtime.clock import Clock
+from muster.runtime.logs import get_logger
+from muster.store import commands, tasks
+from muster.store.database import Database, StoreUnavailableError
+from muster.store.dialects import AnyRows
+
+INTERVAL_SEC: Final = 2.0
+EXPIRY_INTERVAL_MS: Final = 60_000
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a node may be silent. Judges by epoch ms of the backend's clock alone. Pure."""
+
+    window_ms: int = ONLINE_WINDOW_SEC * 1000
+    lost_after_ms: int = NODE_LOST_AFTER_SEC_DEFAULT * 1000
+
+    def is_unreachable(self, heard_ms: int | None, awake_since_ms: int, now_ms: int) -> bool:
+        """Nothing was heard for the window, though the backend has listened for as long (amnesty after its restart)."""
+        return now_ms - max(heard_ms or 0, awake_since_ms) > self.window_ms
+
+    def is_lost(self, heard_ms: int | None, awake_since_ms: int, now_ms: int) -> bool:
+        """Nothing was heard for so long that its open tasks are given up."""
+        silent_ms = now_ms - (awake_since_ms if heard_ms is None else heard_ms)
+        return silent_ms > self.lost_after_ms and self.is_unreachable(heard_ms, awake_since_ms, now_ms)
+
+
+class Silence:
+    """Which nodes are silent at this moment, by what `Presence` heard."""
+
+    def __init__(self, presence: Presence, clock: Clock, patience: Patience) -> None:
+        self._presence = presence
+        self._clock = clock
+        self._patience = patience
+        self._awake_since_ms = self._looked_ms = clock.now_ms()
+
+    def stay_awake(self) -> None:
+        """Called at every look. A process that slept (a suspended PC) or whose clock was set heard nobody: amnesty."""
+        now_ms = self._clock.now_ms()
+        if not 0 <= now_ms - self._looked_ms <= self._patience.window_ms:
+            self._awake_since_ms = now_ms
+        self._looked_ms = now_ms
+
+    def is_unreachable(self, node_id: str) -> bool:
+        """Whether its open tasks look unreachable."""
+        return self._patience.is_unreachable(
+            self._presence.last_heard_ms(node_id), self._awake_since_ms, self._clock.now_ms()
+        )
+
+    def is_lost(self, node_id: str) -> bool:
+        """Whether its open tasks are to be given up."""
+        return self._patience.is_lost(self._presence.last_heard_ms(node_id), self._awake_since_ms, self._clock.now_ms())
+
+    def unreachable(self) -> frozenset[str]:
+        """All silent nodes."""
+        return frozenset(node_id for node_id in self._presence.node_ids() if self.is_unreachable(node_id))
+
+    def told(self, node_id: str) -> str:
+        """The error of a task whose node is lost."""
+        heard_ms = self._presence.last_heard_ms(node_id)
+        since = "" if heard_ms is None else f" for {(self._clock.now_ms() - heard_ms) // 1000} s"
+        return f"presumed: {node_id} has not been heard of{since}; its own result replaces this when it comes back"
+
+
+class WatchNodes:
+    """Looks at the nodes every INTERVAL_SEC."""
+
+    def __init__(self, database: Database, silence: Silence, watchers: RunWatchers, clock: Clock) -> None:
+        self._database = database
+        self._silence = silence
+        self._watchers = watchers
+        self._clock = clock
+        self._expired_ms = 0
+        self._shown: frozenset[str] = frozenset()
+        # Lost nodes whose tasks have ended already: nothing is left to look for until they come back.
+        self._given_up: set[str] = set()
+
+    async def keep_watching(self) -> None:
+        """Looks for ever; a database that is gone for a while delays it."""
+        while True:
+            await self._clock.sleep(INTERVAL_SEC)
+            try:
+                await self.look()
+            except StoreUnavailableError as error:
+                _log.warning("Silent nodes could not be looked after", reason=str(error))
+
+    async def look(self) -> None:
+        """Tells what changed and gives lost nodes up. Raises StoreUnavailableError; the next look makes up for it."""
+        self._silence.stay_awake()
+        unreachable = self._silence.unreachable()
+        await self._tell(unreachable)
+        lost = {node_id for node_id in unreachable if self._silence.is_lost(node_id)}
+        self._given_up &= lost
+        for node_id in sorted(lost - self._given_up):
+            await self._give_up(node_id)
+        await self._expire_actions()
+
+    async def _tell(self, unreachable: frozenset[str]) -> None:
+        """Whoever watches a run sees its tiles change when their node goes silent and when it comes back."""
+        if changed := unreachable ^ self._shown:
+            async with self._database.reading() as tx:
+                self._announce(await tasks.open_on_nodes(tx, changed))
+            for node_id in sorted(changed):
+                _log.info("Node silent" if node_id in unreachable else "Node heard again", node_id=node_id)
+        self._shown = unreachable
+
+    async def _give_up(self, node_id: str) -> None:
+        async with self._database.writing() as tx:
+            # It may have spoken while we waited for our turn to write.
+            if not self._silence.is_lost(node_id):
+                return
+            now_ms = self._clock.now_ms()
+            ended = await tasks.presume_lost(tx, node_id=node_id, message=self._silence.told(node_id), now_ms=now_ms)
+            await conclude_runs(tx, {row.run_id for row in ended}, now_ms)
+        self._given_up.add(node_id)
+        self._announce(ended)
+        if ended:
+            _log.warning("Node lost: its open tasks are presumed failed", node_id=node_id, tasks=len(ended))
+
+    def _announce(self, rows: AnyRows) -> None:
+        for run_id, task_ids in _by_run(rows).items():
+            self._watchers.changed(run_id, task_ids)
+
+    async def _expire_actions(self) -> None:
+        now_ms = self._clock.now_ms()
+        if now_ms - self._expired_ms < EXPIRY_INTERVAL_MS:
+            return
+        async with self._database.writing() as tx:
+            await commands.expire_actions(tx, now_ms - DEVICE_ACTION_EXPIRY_SEC * 1000, now_ms)
+        self._expired_ms = now_ms
+
+
+def _by_run(rows: AnyRows) -> dict[str, Collection[str]]:
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        found.setdefault(row.run_id, set()).add(row.task_id)
+    return dict(found)
