@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from tests.support.phones import MemorySpool, Told, executor_settings, plan
-from tests.support.waiting import until
 
 from muster.adb.fence import REFUSED_STATUS
 from muster.agent.executor.task import TaskExecutor
@@ -59,7 +58,9 @@ class Site:
         executor = TaskExecutor(self.attached.phones, MemorySpool(), settings, SystemClock(), gates=gates)
         numbered = [{"id": f"s{index}", "phase": "STEPS", **step} for index, step in enumerate(steps)]
         task = Task("a-task", self.phone.device_id, 1, plan(*numbered, **head))
-        return await executor.execute(task, told or Told())
+        outcome = await executor.execute(task, told or Told())
+        assert isinstance(outcome, TaskOutcome)
+        return outcome
 
 
 @asynccontextmanager
@@ -122,13 +123,17 @@ async def test_the_vendor_tool_acts_on_this_phone_and_its_errors_have_their_reas
 
 @dataclass
 class Started:
-    """A phone's `Hazard`: notes each program and the phone's own clock when it starts."""
+    """A phone's `Hazard`: notes each program and the phone's own clock when it starts; freezes once under one."""
 
     phone: Phone
+    freezes_at: str | None
     programs: list[tuple[str, int]] = field(default_factory=list)
 
     async def meet(self, line: str) -> None:
         self.programs.append((line, self.phone.now_sec()))
+        if line == self.freezes_at:
+            self.freezes_at = None
+            self.phone.hang()
 
     def at(self, line: str) -> list[int]:
         return [second for program, second in self.programs if program == line]
@@ -137,13 +142,11 @@ class Started:
 async def freeze_and_thaw(rig: Site, gates: Sequence[Gate]) -> Started:
     """A first task freezes under a command, tries it again in vain and fails; it thaws while a second task works."""
     phone, told = rig.phone, Told()
-    phone.hazard = started = Started(phone)
+    phone.hazard = started = Started(phone, freezes_at="sleep 0.2")
     stuck = {"kind": "adb", "command": "sleep 0.2; input tap 2 2", "timeoutMs": 5_000, "onFailure": "retry",
              "retryCount": 1, "idempotent": True}  # fmt: skip
-    first = asyncio.create_task(rig.run({"kind": "adb", "command": "input tap 1 1"}, stuck, told=told, gates=gates))
-    await until(lambda: bool(started.at("sleep 0.2")))
-    phone.hang()
-    assert (await first).failure_reason is FailureReason.STEP_TIMEOUT
+    first = await rig.run({"kind": "adb", "command": "input tap 1 1"}, stuck, told=told, gates=gates)
+    assert first.failure_reason is FailureReason.STEP_TIMEOUT
     assert [step.try_number for step in told.steps if step.step_id == "s1" and step.ended_at_ms] == [1, 2]
     second = asyncio.create_task(rig.run({"kind": "adb", "command": "input tap 9 9"}))
     phone.thaw()
