@@ -10,6 +10,7 @@ from typing import Any
 
 from muster.backend.bus import Bus
 from muster.backend.create_run import CreateRunUseCase
+from muster.backend.device_actions import DeviceActions
 from muster.backend.hand_out_commands import HandOutCommands
 from muster.backend.housekeeping import keep_house
 from muster.backend.ingest_events import IngestEvents
@@ -63,6 +64,7 @@ class Parts:
     live: LiveRuns
     create_run: CreateRunUseCase
     stop_run: StopRun
+    device_actions: DeviceActions
     hand_out: HandOutCommands
     ingest: IngestEvents
     uploads: Uploads
@@ -136,6 +138,7 @@ def _assemble(
         live=live,
         create_run=CreateRunUseCase(database, presence, bus, clock, new_id),
         stop_run=StopRun(database, bus, live, clock, new_id),
+        device_actions=DeviceActions(database, presence, bus, clock, new_id),
         hand_out=HandOutCommands(database, bus, presence, clock),
         ingest=IngestEvents(database, presence, live, clock),
         uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),

@@ -1,4 +1,4 @@
-"""`muster devices`."""
+"""`muster devices`, `muster device show | reboot | reconnect | quarantine | release`."""
 
 import time
 from typing import Annotated
@@ -9,11 +9,16 @@ from muster.cli.asking import JsonOption, UrlOption, ask
 from muster.cli.output import ago, as_document, tell, tell_json, tell_table
 from muster.client.http import MusterClient
 from muster.contracts.api import DevicePage, DeviceView
+from muster.contracts.commands import DeviceActionKind
 from muster.domain import limits
 
 app = typer.Typer(add_completion=False)
+device_app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="One phone: look at it, reboot, reconnect, quarantine, release it."
+)
 
 DEVICES_SHOWN_MAX = 10_000
+DeviceArgument = Annotated[str, typer.Argument(help="Device id, as `muster devices` shows it.")]
 
 
 @app.command()
@@ -38,6 +43,57 @@ def devices(
         flexible="LAST ERROR",
     )
     tell(f"{page.counts.get('online', 0)} online, {page.counts.get('offline', 0)} offline")
+
+
+@device_app.command()
+def show(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Shows one phone.
+
+    Example: muster device show R58M123ABC
+    """
+    found = ask(url, lambda client: client.device(device))
+    if json:
+        tell_json(as_document(found))
+        return
+    now_ms = time.time_ns() // 1_000_000
+    names = ["device", "node", "state", "handle", "battery", "seen", "last error"]
+    for name, value in zip(names, _row(found, now_ms), strict=True):
+        tell(f"{name:<11}{'-' if value is None else value}")
+
+
+@device_app.command()
+def reboot(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Asks the phone's node to reboot it.
+
+    Example: muster device reboot R58M123ABC
+    """
+    _act(device, DeviceActionKind.REBOOT, url, json=json)
+
+
+@device_app.command()
+def reconnect(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Asks the phone's node to connect to it anew."""
+    _act(device, DeviceActionKind.RECONNECT, url, json=json)
+
+
+@device_app.command()
+def quarantine(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Takes the phone out of service: it gets no tasks until it is released."""
+    _act(device, DeviceActionKind.QUARANTINE, url, json=json)
+
+
+@device_app.command()
+def release(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+    """Lets a phone in quarantine back into service."""
+    _act(device, DeviceActionKind.RELEASE, url, json=json)
+
+
+def _act(device_id: str, action: DeviceActionKind, url: str | None, *, json: bool) -> None:
+    accepted = ask(url, lambda client: client.act_on_device(device_id, action))
+    if json:
+        tell_json(as_document(accepted))
+        return
+    tell(f"{accepted.node_id} is asked to {action.value} {accepted.device_id} (command {accepted.command_id})")
 
 
 async def all_devices(client: MusterClient, *, node_id: str | None = None, online_only: bool = False) -> DevicePage:

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "up": ("muster.cli.up:app", "Backend, console and agent for the phones of this PC."),
     "run": ("muster.cli.run:app", "Runs: start one, list them, look at one, watch it, stop it."),
     "devices": ("muster.cli.device:app", "Lists the phones that the backend knows."),
+    "device": ("muster.cli.device:device_app", "One phone: look at it, reboot, reconnect, quarantine, release it."),
     "nodes": ("muster.cli.node:app", "Lists the nodes (PCs) that have reported to the backend."),
     "workflow": ("muster.cli.workflow:app", "Recipes: list, read, check, and add versions."),
     "doctor": ("muster.cli.doctor:app", "Checks adb, vendor tool, backend and disk, and says what to do."),

@@ -23,7 +23,9 @@ from muster.client.wire import (
 )
 from muster.contracts.api import (
     CreateRun,
+    DeviceActionAccepted,
     DevicePage,
+    DeviceView,
     NodeList,
     RunCreated,
     RunDetail,
@@ -36,7 +38,7 @@ from muster.contracts.api import (
     WorkflowList,
     WorkflowVersion,
 )
-from muster.contracts.commands import PullAnswer
+from muster.contracts.commands import DeviceActionKind, PullAnswer
 from muster.contracts.events import CallbackAnswer
 from muster.domain import limits
 from muster.domain.run import RunState
@@ -224,6 +226,15 @@ class MusterClient:
         online = "true" if online_only else None
         params = _given(node_id=node_id, online_only=online, cursor=cursor, limit=limit)
         return decode(DevicePage, await self._wire.fetch("GET", "/api/devices", params=params))
+
+    async def device(self, device_id: str) -> DeviceView:
+        """One phone."""
+        return decode(DeviceView, await self._wire.fetch("GET", f"/api/devices/{_part(device_id)}"))
+
+    async def act_on_device(self, device_id: str, action: DeviceActionKind) -> DeviceActionAccepted:
+        """Asks the phone's node to reboot, reconnect, quarantine or release it."""
+        answer = await self._post(f"/api/devices/{_part(device_id)}/actions", {"action": action.value})
+        return decode(DeviceActionAccepted, answer)
 
     async def artifact(self, artifact_id: str) -> bytes:
         """A picture's bytes, wherever the backend says they lie (at most one redirect)."""

@@ -75,8 +75,8 @@ def _open_starts(run_id: str) -> list[ColumnElement[bool]]:
 
 
 async def open_actions(tx: AsyncConnection, node_id: str) -> AnyRows:
-    """(command_id, body, created_at) of the device actions that the node has not acknowledged."""
-    query = select(_c.command_id, _c.body, _c.created_at).where(
+    """(command_id, body) of the device actions that the node has not acknowledged."""
+    query = select(_c.command_id, _c.body).where(
         _c.node_id == node_id, _c.acked_at.is_(None), _c.type == CommandType.DEVICE_ACTION
     )
     return (await tx.execute(query.order_by(_c.command_id))).all()

@@ -39,6 +39,18 @@ def test_only_online_phones_of_a_node_on_request(muster: Command, backend: str, 
     assert muster("devices", "--url", backend, "--node", "PC-99", "--json").document["devices"] == []
 
 
+def test_one_phone_is_shown_and_its_node_asked_to_act(muster: Command, backend: str, phones: list[str]) -> None:
+    shown = muster("device", "show", "PHONE3", "--url", backend)
+    assert (shown.status, "offline" in shown.stdout, "\x1b" in shown.stdout) == (0, True, False)
+    for action in ("reboot", "reconnect", "quarantine", "release"):
+        ran = muster("device", action, "PHONE1", "--url", backend, "--json")
+        assert (ran.status, ran.document["node_id"], ran.document["action"]) == (0, "PC-01", action)
+    told = muster("device", "reboot", "PHONE1", "--url", backend)
+    assert told.stdout.startswith("PC-01 is asked to reboot PHONE1 (command ")
+    missing = muster("device", "reboot", "GHOST", "--url", backend)
+    assert (missing.status, "GHOST" in missing.stderr) == (2, True)
+
+
 def test_nodes_are_listed(muster: Command, backend: str, phones: list[str]) -> None:
     assert [node["node_id"] for node in muster("nodes", "--url", backend, "--json").document["nodes"]] == ["PC-01"]
     assert "PC-01" in muster("nodes", "--url", backend).stdout

@@ -10,7 +10,7 @@ from muster.backend.api.problems import answer_refusal, documented
 from muster.backend.api.runs import Cursor, Limit
 from muster.backend.cursors import decode_cursor, encode_cursor
 from muster.backend.refusal import ProblemSlug, Refusal
-from muster.contracts.api import DevicePage, DeviceView
+from muster.contracts.api import DeviceActionAccepted, DeviceActionRequest, DevicePage, DeviceView
 from muster.contracts.base import NodeIdField
 from muster.domain.limits import PAGE_SIZE_DEFAULT
 
@@ -48,6 +48,20 @@ async def list_devices(
 async def read_device(device_id: str, parts: PartsDep) -> DeviceView | Response:
     """By its `device_id`, whatever characters the vendor's tool put into it."""
     device = parts.presence.device(device_id)
-    if device is None:
-        return answer_refusal(Refusal(ProblemSlug.NOT_FOUND, f"no device {device_id[:128]} was ever seen"))
-    return parts.presence.device_view(device)
+    return _unknown(device_id) if device is None else parts.presence.device_view(device)
+
+
+@router.post(
+    "/{device_id:path}/actions",
+    status_code=202,
+    response_model=DeviceActionAccepted,
+    summary="Reboot, reconnect, quarantine or release a phone",
+    responses=documented(ProblemSlug.MALFORMED_JSON, ProblemSlug.NOT_FOUND, ProblemSlug.INVALID_FIELD),
+)
+async def request_action(device_id: str, body: DeviceActionRequest, parts: PartsDep) -> DeviceActionAccepted | Response:
+    """A command to the phone's node; one that the node does not fetch within 10 minutes is dropped."""
+    return await parts.device_actions.request(device_id, body.action) or _unknown(device_id)
+
+
+def _unknown(device_id: str) -> Response:
+    return answer_refusal(Refusal(ProblemSlug.NOT_FOUND, f"no device {device_id[:128]} was ever seen"))
