@@ -73,6 +73,7 @@ class Backend:
     applied: set[str] = field(default_factory=set)
     is_new_command: Callable[[], None] = lambda: None
     heartbeats: int = 0
+    renewed: set[str] = field(default_factory=set)
     _commands: dict[str, _Command] = field(default_factory=dict)
     _instance: tuple[str, float] | None = None
 
@@ -84,6 +85,16 @@ class Backend:
             self.tasks[task["task_id"]] = BackendTask(task["task_id"], body["run_id"], task["device_id"])
         self._commands[body["command_id"]] = _Command(body)
         self.trace.note("command", body["type"], body["command_id"][-6:])
+        self.is_new_command()
+
+    def renew(self, task: BackendTask, body: dict[str, Any]) -> None:
+        """Hands a task out again with a higher attempt: what the node tells of the one before is stale (fencing)."""
+        task.attempt += 1
+        task.status, task.failure_reason = TaskState.QUEUED, None
+        self.renewed.add(task.task_id)
+        assigned = {"task_id": task.task_id, "device_id": task.device_id, "attempt": task.attempt}
+        self._commands[body["command_id"]] = _Command({**body, "tasks": [assigned]})
+        self.trace.note("command", "renew", task.task_id[-6:], task.attempt)
         self.is_new_command()
 
     def is_taken_by_another(self, instance_id: str) -> bool:
@@ -131,12 +142,22 @@ class Backend:
             return EventVerdict(event_id=event_id, ok=False, status=422, message=str(error.errors()[0]["msg"]))
         if event_id in self.applied:
             return EventVerdict(event_id=event_id, ok=True, duplicate=True)
+        if self._is_stale(event):
+            self.refused.add(event_id)
+            return EventVerdict(event_id=event_id, ok=False, status=409, message="a newer attempt was handed out")
         if event_id in self.refused or self.refuses(event.type) or not self._is_ours(event):
             self.refused.add(event_id)
             return EventVerdict(event_id=event_id, ok=False, status=422, message="refused")
         self.applied.add(event_id)
         self._apply(event)
         return EventVerdict(event_id=event_id, ok=True)
+
+    def _is_stale(self, event: Event) -> bool:
+        payload = event.payload
+        if not isinstance(payload, TaskPayload):
+            return False
+        task = self.tasks.get(payload.task_id)
+        return task is not None and payload.attempt < task.attempt
 
     def _is_ours(self, event: Event) -> bool:
         payload = event.payload

@@ -16,6 +16,7 @@ from muster.contracts.events import EventType
 from muster.domain.task import TaskState
 
 IDLE_SEC = 3.0
+PROBE_WORK = "echo"
 Check = Callable[[Entry], None]
 
 
@@ -56,8 +57,9 @@ class Phones:
                 del self.held[device]
             case "begins", (device, work):
                 self._begin(device, work)
-            case "ends", (device, _):
-                self._busy.pop(device, None)
+            case "ends", (device, work):
+                if self._busy.get(device) == work:
+                    del self._busy[device]
 
     def _lock(self, device: str) -> None:
         if device in self.held:
@@ -67,6 +69,8 @@ class Phones:
             raise Violation(f"{len(self.held)} tasks at once, and there are {self._world.slots} slots")
 
     def _begin(self, device: str, work: str) -> None:
+        if device not in self.held and work == PROBE_WORK:
+            return  # its parked task waits for it to answer (R8.3)
         if device not in self.held:
             raise Violation(f"{work} begins on {device}, which no task holds")
         if device in self._busy:
@@ -81,7 +85,7 @@ class Ledger:
         self._world = world
         self._position = 0
         self._seq: dict[str, int] = defaultdict(int)
-        self._ended: set[str] = set()
+        self._ended: set[tuple[str, int]] = set()
         self.facts: dict[str, dict[str, Any]] = {}
         self.telemetry: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, str] = {}
@@ -98,7 +102,7 @@ class Ledger:
 
     def _fresh(self) -> list[Any]:
         every = tables.pending(self._world.disk.connection, 1_000_000, 1 << 40)
-        fresh = [event for event in every if event.position > self._position]
+        fresh = sorted((event for event in every if event.position > self._position), key=lambda event: event.position)
         self._position = fresh[-1].position
         return fresh
 
@@ -113,21 +117,24 @@ class Ledger:
         if payload["seq"] != self._seq[task] + 1:
             raise Violation(f"task {task[-6:]} tells seq {payload['seq']} after {self._seq[task]}")
         self._seq[task] = payload["seq"]
-        if kind != EventType.ARTIFACT_STORED and task in self._ended:
-            raise Violation(f"task {task[-6:]} has ended, and then comes {kind}")
+        attempt = (task, payload["attempt"])
+        if kind != EventType.ARTIFACT_STORED and attempt in self._ended:
+            raise Violation(f"attempt {payload['attempt']} of task {task[-6:]} has ended, and then comes {kind}")
         if kind == EventType.TASK_FINISHED:
-            self._ended.add(task)
+            self._ended.add(attempt)
         if kind == EventType.TASK_STARTED or payload.get("status") == TaskState.SKIPPED_OFFLINE:
             self._in_turn(task, payload["device_id"])
 
     def _in_turn(self, task: str, device: str) -> None:
-        earlier = self._world.disk.connection.execute(
+        rows = self._world.disk.connection.execute(
             "SELECT task_id FROM tasks WHERE device_id = ? AND state IN ('queued', 'running', 'waiting')"
             " AND position < (SELECT position FROM tasks WHERE task_id = ?)",
             (device, task),
-        ).fetchall()
+        )
+        # What was handed out again came again.
+        earlier = [other for (other,) in rows if other not in self._world.backend.renewed]
         if earlier:
-            raise Violation(f"task {task[-6:]} goes before {earlier[0][0][-6:]}, which came to {device} earlier")
+            raise Violation(f"task {task[-6:]} goes before {earlier[0][-6:]}, which came to {device} earlier")
 
 
 class Turns:

@@ -12,6 +12,7 @@ KINDS = (
     "hang", "drop", "unauthorized", "slow", "fail", "reserved",
     "away", "secret", "lost", "cut", "silent", "error", "double", "held", "refuse", "small_batches", "lagging",
     "full", "io_error", "slow_disk", "upload", "kill", "kill_at_commit", "restart", "clock", "bad_command",
+    "cancel", "stop", "action",
 )  # fmt: skip
 # What the backend may refuse for good without making the truth unknowable.
 REFUSABLE = (EventType.TASK_PROGRESS, EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.TASK_STARTED)
@@ -36,6 +37,7 @@ class RunOrder:
     devices: tuple[str, ...]
     steps: tuple[dict[str, Any], ...]
     timeout_ms: int
+    max_attempts: int = 1
     is_readable: bool = True
 
 
@@ -61,7 +63,9 @@ def draw(seed: int) -> Plan:
     share = rng.choice([0.0, 0.15, 0.3, 0.6])
     kinds = frozenset(kind for kind in KINDS if rng.random() < share)
     heal_at = rng.uniform(40, 200)
-    runs = tuple(_run(rng, devices, heal_at, "bad_command" in kinds) for _ in range(rng.randint(1, 4)))
+    # Half of the worlds ask for everything at once, of the same phones: queues are long there.
+    wanted = tuple(rng.sample(devices, rng.randint(1, len(devices)))) if rng.random() < 0.5 else None
+    runs = tuple(_run(rng, devices, heal_at, wanted, "bad_command" in kinds) for _ in range(rng.randint(1, 4)))
     return Plan(
         slots=rng.choice([1, 2, 3, 5, 20]),
         devices=devices,
@@ -75,11 +79,13 @@ def draw(seed: int) -> Plan:
     )
 
 
-def _run(rng: random.Random, devices: tuple[str, ...], heal_at: float, may_be_bad: bool) -> RunOrder:
-    chosen = tuple(rng.sample(devices, rng.randint(1, len(devices))))
+def _run(
+    rng: random.Random, devices: tuple[str, ...], heal_at: float, wanted: tuple[str, ...] | None, may_be_bad: bool
+) -> RunOrder:
+    chosen = wanted or tuple(rng.sample(devices, rng.randint(1, len(devices))))
     readable = not (may_be_bad and rng.random() < 0.4)
-    at = rng.choice([0.5, rng.uniform(0, heal_at * 0.7)])
-    return RunOrder(at, chosen, tuple(_steps(rng)), rng.choice([60_000, 90_000]), readable)
+    at = 0.5 if wanted else rng.choice([0.5, rng.uniform(0, heal_at * 0.7)])
+    return RunOrder(at, chosen, tuple(_steps(rng)), rng.choice([60_000, 90_000]), rng.choice([1, 1, 3]), readable)
 
 
 def _steps(rng: random.Random) -> list[dict[str, Any]]:
@@ -119,13 +125,14 @@ def _on_phones(rng: random.Random, kind: str, devices: tuple[str, ...], heal_at:
     spells = []
     for device in devices:
         for _ in range(rng.choice([0, 0, 1, 3])):
-            start = rng.uniform(0, heal_at)
+            # Half of them are there before the first task comes.
+            start = rng.choice([0.2, rng.uniform(0, heal_at)])
             spells.append(Spell(kind, start, start + rng.choice([2.0, 12.0, 20.0, 80.0]), where=device))
     return spells
 
 
 def _instants(rng: random.Random, kind: str, _devices: tuple[str, ...], heal_at: float) -> list[Spell]:
-    """`rate` of a kill at a commit: how many commits on."""
+    """`rate`: how many commits on (a kill at a commit), or which task or phone."""
     times = [rng.uniform(0, heal_at) for _ in range(rng.randint(1, 4))]
     return [Spell(kind, at, at, float(rng.randint(1, 30))) for at in times]
 
@@ -147,6 +154,10 @@ _DRAW: dict[str, Callable[[random.Random, str, tuple[str, ...], float], list[Spe
     "kill_at_commit": _instants,
     "restart": _instants,
     "clock": _instants,
+    "cancel": _instants,
+    "stop": _instants,
+    "renew": _instants,
+    "action": _instants,
     "slow": lambda *_: [],
     "fail": lambda *_: [],
     "bad_command": lambda *_: [],

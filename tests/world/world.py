@@ -34,6 +34,7 @@ from muster.runtime.ids import id_source
 NODE = "PC-01"
 SPOOL = Path("spool")
 START_MS = 1_800_000_000_000
+UNREADABLE = [{"id": "x", "kind": "never heard of"}]
 LOOK_SEC = 1.0
 # After healing: the longest waits of outbox, pull and takeover, and then each task its whole limit in its turn.
 HEALING_SEC = 400.0
@@ -95,6 +96,7 @@ class World:
         self._entries = itertools.count()
         self._commits_to_live: int | None = None
         self._healed = False
+        self._bodies: dict[str, dict[str, Any]] = {}
         self._ids = id_source(_Clock(self), self._stream("ids"))
         self._watch()
         self._fill_agenda()
@@ -168,19 +170,39 @@ class World:
     def _order(self, order: RunOrder, number: int) -> None:
         definition: dict[str, Any] = {"workflow_id": f"world_v{number}", "steps": list(order.steps)}
         if not order.is_readable:
-            definition["steps"] = [{"id": "x", "kind": "never heard of"}]
-        self.backend.command(
-            {
-                "type": "run_start",
-                "command_id": self._ids(),
-                "run_id": self._ids(),
-                "workflow_id": f"world_v{number}",
-                "version": 1,
-                "definition": definition,
-                "globalTimeoutMs": order.timeout_ms,
-                "tasks": [{"task_id": self._ids(), "device_id": device, "attempt": 1} for device in order.devices],
-            }
-        )
+            definition["steps"] = UNREADABLE
+        body: dict[str, Any] = {
+            "type": "run_start",
+            "command_id": self._ids(),
+            "run_id": self._ids(),
+            "workflow_id": f"world_v{number}",
+            "version": 1,
+            "definition": definition,
+            "globalTimeoutMs": order.timeout_ms,
+            "maxAttempts": order.max_attempts,
+            "tasks": [{"task_id": self._ids(), "device_id": device, "attempt": 1} for device in order.devices],
+        }
+        self._bodies[body["run_id"]] = body
+        self.backend.command(body)
+
+    def _command(self, kind: str, which: int) -> None:
+        """What an operator does, to a task of the runs so far."""
+        tasks = list(self.backend.tasks.values())
+        if not tasks:
+            return
+        task = tasks[which * 7919 % len(tasks)]
+        command = {"command_id": self._ids()}
+        match kind:
+            case "cancel":
+                self.backend.command({**command, "type": "task_cancel", "task_id": task.task_id})
+            case "stop":
+                self.backend.command({**command, "type": "run_stop", "run_id": task.run_id})
+            case "renew" if self._bodies[task.run_id]["definition"]["steps"] != UNREADABLE:
+                self.backend.renew(task, {**self._bodies[task.run_id], **command})
+            case "action":
+                self.backend.command(
+                    {**command, "type": "device_action", "device_id": task.device_id, "action": "reconnect"}
+                )
 
     def _strike(self, spell: Spell) -> None:
         self.trace.note("fault", spell.kind, spell.where, spell.rate)
@@ -189,6 +211,8 @@ class World:
             self._strike_phone(self.rack.phones[spell.where], spell)
         elif kind in ("kill", "kill_at_commit", "restart"):
             self._end_life(kind, int(spell.rate))
+        elif kind in ("cancel", "stop", "renew", "action"):
+            self._command(kind, int(spell.rate))
         elif kind == "clock":
             self.skew_ms = round(self.trace.count * 977 % 7_200_000) - 3_600_000
         elif kind == "full":
