@@ -132,7 +132,8 @@ def _url(*schemes: str, example: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         try:
             parts = urlsplit(text)
-            known = parts.scheme in schemes and bool(parts.hostname) and (parts.port or 1) > 0
+            known = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+            known = known and not parts.fragment and not re.search(r"\s", text)
         except ValueError:
             known = False
         if not known:

@@ -127,7 +127,8 @@ class VendorPool:
                 proxy=None,  # the tool is on this PC; a proxy of the environment is for elsewhere
                 ping_interval=None,  # each request has its own limit, and not every tool answers pings
             )
-        except (OSError, TimeoutError, WebSocketException) as error:
+        # ValueError: an address that no port can be read from.
+        except (OSError, TimeoutError, ValueError, WebSocketException) as error:
             raise VendorUnavailable(f"no vendor tool at {self.url}: {_sentence(error)}") from error
 
     async def _exchange(self, connection: ClientConnection, text: str, timeout_sec: float) -> VendorAnswer:

@@ -210,3 +210,10 @@ async def test_a_hundred_requests_to_a_tool_that_never_answers_leave_nothing() -
     await asyncio.sleep(0)
     assert process.num_fds() <= fds_before
     assert len(asyncio.all_tasks()) == tasks_before
+
+
+@pytest.mark.parametrize("url", ["ws://127.0.0.1:99999", "ws://127.0.0.1:port"])
+async def test_an_address_without_a_possible_port_is_a_tool_that_is_not_there(url: str) -> None:
+    async with VendorPool(url) as pool:
+        with pytest.raises(VendorUnavailable, match="no vendor tool at"):
+            await pool.request("list")
