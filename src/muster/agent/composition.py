@@ -19,6 +19,7 @@ from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, V
 from muster.agent.journal import Journal, JournalError
 from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
+from muster.agent.one_phone_locks import OnePhoneLocks
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
 from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDeviceActions, NoDeviceCare, Phones, Task
@@ -187,7 +188,7 @@ class Agent:
         loop_parts = LoopParts(
             CaredExecutor(executor, ports.care),
             CaredLedger(ports.journal, ports.care),
-            ports.locks,
+            OnePhoneLocks(ports.locks, ports.rack.phones),
             self._narrator,
             ports.clock,
             ports.rng,
