@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 from tests.support.adb_host import Host, host_of, key
 from tests.support.manual_clock import ManualClock
 from tests.support.sim_phone import make_phone
@@ -132,6 +133,18 @@ async def test_a_transport_that_is_lost_ends_all_its_commands(phone: Phone) -> N
         await until(lambda: phone.log.gauge.running == 3)
     await until(lambda: phone.log.gauge.running == 0)
     assert not phone.adbd.online
+
+
+async def test_a_host_that_leaves_a_pipeline_in_the_middle_of_its_output_leaves_nothing_behind(phone: Phone) -> None:
+    phone.files.write("/data/local/tmp/big", bytes(3 * MAX_PAYLOAD_BYTES), mtime=1)
+    with structlog.testing.capture_logs() as logs:
+        async with host_of(phone.adbd) as host:
+            await host.greet()
+            await host.open("exec:cat /data/local/tmp/big | cat | cat")
+            await host.expect(Command.WRTE)
+        await until(lambda: phone.log.gauge.running == 0)
+        await phone.close()
+    assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
 
 async def test_a_phone_that_hangs_answers_nothing_and_then_everything(host: Host, phone: Phone) -> None:

@@ -1,8 +1,8 @@
 """Runs a script on a phone, as `sh -c` does: every command is a coroutine, cancelling one is its SIGHUP."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from muster.sim.files import FileError, FileTree, normalise
 from muster.sim.shell import syntax
@@ -212,16 +212,21 @@ class Shell:
 
     async def _piped(self, commands: Sequence[syntax.Command], streams: Streams) -> int:
         """All commands at once, each in a shell of its own; the last one's status counts."""
-        stdin, tasks = streams.stdin, []
-        async with asyncio.TaskGroup() as group:
-            upstream: Pipe | None = None
-            for index, command in enumerate(commands):
-                pipe = Pipe() if index + 1 < len(commands) else None
-                io = Streams(stdin, pipe or streams.stdout, streams.stderr, streams.terminal)
-                tasks.append(group.create_task(self._child()._stage(command, io, upstream, pipe)))
-                if pipe is not None:
-                    stdin = Source(pipe.read)
-                upstream = pipe
+        stdin, upstream = streams.stdin, None
+        stages: list[Coroutine[Any, Any, int]] = []
+        for index, command in enumerate(commands):
+            pipe = Pipe() if index + 1 < len(commands) else None
+            io = Streams(stdin, pipe or streams.stdout, streams.stderr, streams.terminal)
+            stages.append(self._child()._stage(command, io, upstream, pipe))
+            if pipe is not None:
+                stdin = Source(pipe.read)
+            upstream = pipe
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(stage) for stage in stages]
+        except ExceptionGroup as failures:
+            # One stage found that the host has closed; whoever serves the stream expects that by its own name.
+            raise failures.exceptions[0] from None
         return tasks[-1].result()
 
     async def _stage(self, command: syntax.Command, streams: Streams, upstream: Pipe | None, pipe: Pipe | None) -> int:

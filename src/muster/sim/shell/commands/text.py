@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Final
 
 from muster.sim.files import FileError
@@ -16,7 +16,7 @@ PATTERN_CHARS_MAX: Final = 1_000
 _CHUNK: Final = 64 * 1024
 
 
-async def inputs(call: Call, paths: list[str]) -> AsyncIterator[tuple[str, Source]]:
+def inputs(call: Call, paths: list[str]) -> Iterator[tuple[str, Source]]:
     """Each named file, or stdin where there is none or `-`; what cannot be read is told and left out."""
     for path in paths or ["-"]:
         if path == "-":
@@ -40,7 +40,7 @@ async def cat(call: Call) -> int:
         _options, paths = read_options(call.args, "uetv")
     except UsageError as problem:
         return call.fail(str(problem))
-    async for _path, source in inputs(call, paths):
+    for _path, source in inputs(call, paths):
         while data := await source.read():
             for start in range(0, len(data), _CHUNK):
                 call.streams.stdout.write(data[start : start + _CHUNK])
@@ -67,7 +67,7 @@ async def _ends(call: Call, *, first: bool) -> int:
     amount = options.get("c", options.get("n", "10"))
     if not re.fullmatch(r"[-+]?\d+", amount):
         return call.fail(f"not a number: {amount}")
-    async for path, source in inputs(call, paths):
+    for path, source in inputs(call, paths):
         if len(paths) > 1:
             call.line(f"==> {path} <==")
         if first and "c" not in options and amount.isdigit():
@@ -111,7 +111,7 @@ async def grep(call: Call) -> int:
         return call.fail(f"bad REGEX '{pattern}'", 2)
     limit = int(options["m"]) if options.get("m", "").isdigit() else None
     found = 0
-    async for path, source in inputs(call, operands):
+    for path, source in inputs(call, operands):
         prefix = f"{path}:" if (len(operands) > 1 or "H" in options) and "h" not in options else ""
         found += await _grep_one(call, source, fits, options, prefix, limit)
         if found and "q" in options:
@@ -187,7 +187,7 @@ async def wc(call: Call) -> int:
         options, paths = read_options(call.args, "lwcm")
     except UsageError as problem:
         return call.fail(str(problem))
-    async for path, source in inputs(call, paths):
+    for path, source in inputs(call, paths):
         data = await source.all()
         counts = {"l": data.count(b"\n"), "w": len(data.split()), "c": len(data), "m": len(to_text(data))}
         wanted = [letter for letter in "lwmc" if letter in options] or list("lwc")
@@ -203,7 +203,7 @@ async def sort(call: Call) -> int:
     except UsageError as problem:
         return call.fail(str(problem))
     lines: list[str] = []
-    async for _path, source in inputs(call, paths):
+    for _path, source in inputs(call, paths):
         lines += to_text(await source.all()).splitlines()
     lines.sort(key=_numeric if "n" in options else None, reverse="r" in options)
     for line in dict.fromkeys(lines) if "u" in options else lines:
@@ -223,7 +223,7 @@ async def uniq(call: Call) -> int:
     except UsageError as problem:
         return call.fail(str(problem))
     counts: list[tuple[str, int]] = []
-    async for _path, source in inputs(call, paths[:1]):
+    for _path, source in inputs(call, paths[:1]):
         for line in to_text(await source.all()).splitlines():
             if counts and counts[-1][0] == line:
                 counts[-1] = (line, counts[-1][1] + 1)
@@ -246,7 +246,7 @@ async def cut(call: Call) -> int:
     if ranges is None:
         return call.fail("needs -bcfF")
     delimiter = options.get("d", "\t")
-    async for _path, source in inputs(call, paths):
+    for _path, source in inputs(call, paths):
         for line in to_text(await source.all()).splitlines():
             if "f" not in options:
                 call.line("".join(char for at, char in enumerate(line, 1) if _within(at, ranges)))
@@ -313,7 +313,7 @@ async def sed(call: Call) -> int:
     edit = _sed_command(script or "", extended="E" in options or "r" in options)
     if edit is None:
         return call.fail(f"bad pattern '{script}'")
-    async for _path, source in inputs(call, operands):
+    for _path, source in inputs(call, operands):
         number = 0
         while raw := await source.line():
             number += 1
@@ -366,7 +366,7 @@ async def checksum(call: Call) -> int:
         options, paths = read_options(call.args, "b")
     except UsageError as problem:
         return call.fail(str(problem))
-    async for path, source in inputs(call, paths):
+    for path, source in inputs(call, paths):
         digest = hashlib.new(call.name.removesuffix("sum"), usedforsecurity=False)
         while data := await source.read():
             digest.update(data)
@@ -380,7 +380,7 @@ async def encode64(call: Call) -> int:
         options, paths = read_options(call.args, "di", "w")
     except UsageError as problem:
         return call.fail(str(problem))
-    async for _path, source in inputs(call, paths[:1]):
+    for _path, source in inputs(call, paths[:1]):
         data = await source.all()
         if "d" in options:
             try:
@@ -433,7 +433,7 @@ async def tee(call: Call) -> int:
 
 async def rev(call: Call) -> int:
     """Each line backwards."""
-    async for _path, source in inputs(call, call.args):
+    for _path, source in inputs(call, call.args):
         for line in to_text(await source.all()).splitlines():
             call.line(line[::-1])
     return _missing(call, call.args)
