@@ -75,6 +75,12 @@ HOSTILE = st.one_of(
 )
 
 
+# mksh has no printf of its own, and would start a program each time.
+SAY = """printf '%s\\n%s' "$#" "$1\""""
+SAY_IN_MKSH = """print -rn -- "$#
+$1\""""
+
+
 @dataclass
 class Sandbox:
     """A folder with a `show` that writes its one argument to a file, and no canary in it."""
@@ -84,7 +90,8 @@ class Sandbox:
 
     def arguments(self, commands: list[str]) -> list[bytes]:
         """Runs the commands one after another, each in its own file scope, and returns what each `show` was given."""
-        script = ['show() { printf \'%s\\n\' "$#" >>"$OUT"; printf \'%s\' "$1" >>"$OUT"; }', "EMPTY="]
+        say = SAY_IN_MKSH if Path(self.shell).name == "mksh" else SAY
+        script = [f'show() {{ {say} >>"$OUT"; }}', "EMPTY="]
         for index, command in enumerate(commands):
             script += [f"OUT={index}.out", command]
         (self.folder / "script").write_bytes("\n".join(script).encode())
@@ -120,9 +127,6 @@ PIECES = [
     ">>", "<<E\n", "\nE\n",
     "touch canary", "reboot", "\\'", "'\\''", '"\'"', "$IFS", "%s", "esac", "done", "fi", "#", "-rf", "../", "\r\n",
 ]  # fmt: skip
-# mksh has no printf of its own, and would start a program a hundred thousand times.
-SHOW = """show() { printf '%s\n%s\n' "$#" "$1"; }"""
-MKSH_SHOW = """show() { print -r -- "$#"; print -r -- "$1"; }"""
 
 
 def hostile_strings(count: int) -> list[str]:
@@ -138,9 +142,9 @@ def test_hostile_values_in_batches_stay_one_argument_of_one_command(shell: str, 
     for first in range(0, len(values), BATCH):
         cases = [(value, *context) for value in values[first : first + BATCH] for context in CONTEXTS]
         commands = [render_command(command, Values({"V": value}), allow_raw=False) for value, command, _, _ in cases]
-        show = MKSH_SHOW if Path(shell).name == "mksh" else SHOW
+        say = SAY_IN_MKSH if Path(shell).name == "mksh" else SAY
         script = tmp_path / "script"
-        script.write_bytes("\n".join([show, "EMPTY=", *commands]).encode())
+        script.write_bytes("\n".join([f"show() {{ {say}; echo; }}", "EMPTY=", *commands]).encode())
         done = subprocess.run(
             [shell, script.name],
             cwd=tmp_path,
