@@ -80,14 +80,20 @@ def url(tmp_path: Path) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def node(url: str) -> Iterator[Node]:
+    node = Node(url)
+    with node.http:
+        yield node
+
+
 def picture() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (108, 234), (31, 79, 216)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def test_a_run_is_seen_from_its_start_to_its_screenshot(url: str, open_page: Callable[..., Page]) -> None:
-    node = Node(url)
+def test_a_run_is_seen_from_its_start_to_its_screenshot(url: str, node: Node, open_page: Callable[..., Page]) -> None:
     node.show_phones()
     workflow_id = "bootstrap_only_v1"
     created = node.http.post("/api/runs", json={"workflow_id": workflow_id, "trigger": "manual"})
@@ -145,6 +151,33 @@ def test_a_run_is_seen_from_its_start_to_its_screenshot(url: str, open_page: Cal
     expect(second).to_contain_text("SKIPPED(offline)")
     expect(page.locator("#run-badge")).to_have_text("Completed with errors")
     node.http.close()
+
+
+def test_stopping_says_what_it_will_touch_and_asks_once(url: str, node: Node, open_page: Callable[..., Page]) -> None:
+    node.show_phones()
+    run_id = node.http.post("/api/runs", json={"workflow_id": "bootstrap_only_v1"}).json()["run_id"]
+    task = node.pull()["tasks"][0]
+    started = {"runtime_handle": PHONES[0], "workflow_id": "bootstrap_only_v1", "timeoutMs": 90_000}
+    node.tell(events.TaskStarted(**node.of_task(run_id, task, 1), **started))
+    page = open_page(f"{url}/runs/{run_id}")
+    expect(page.locator("#chips [data-s=running] b")).to_have_text("1")
+    page.locator("#stop").click()
+    expect(page.locator("#stop-touches")).to_have_text(
+        "1 waiting phones are cancelled; 1 at work are ended by their node within seconds."
+    )
+    page.keyboard.press("Escape")
+    assert node.http.get(f"/api/runs/{run_id}").json()["stop_requested_at"] is None, "asked, not answered"
+    page.locator("#stop").click()
+    page.locator("#stop-now").click()
+    expect(page.locator("#stop")).to_have_text("Stopping…")
+    expect(page.locator("#stop-ask")).to_be_hidden()
+    page.reload()
+    expect(page.locator("#stop")).to_have_text("Stopping…")
+    for task in node.http.get(f"/api/runs/{run_id}").json()["tasks"]:
+        ended = events.Timings(ended_at=time.time_ns() // 1_000_000)
+        node.tell(events.TaskFinished(**node.of_task(run_id, task, 2), status=TaskState.CANCELLED, timings=ended))
+    expect(page.locator("#run-badge")).to_have_text("Stopped")
+    expect(page.locator("#stop")).to_be_hidden()
 
 
 def test_a_wrong_address_answers_a_person_with_a_page_and_a_program_with_a_problem(

@@ -73,6 +73,19 @@ def test_a_waiting_phone_counts_down_and_becomes_an_error_by_an_event_alone(
     assert tile(page, "SIM-0001").evaluate("(element) => getComputedStyle(element).borderTopWidth") == "2px"
 
 
+def test_a_phone_of_a_silent_node_looks_unreachable_and_heals(backend: DemoBackend, open_page: OpenPage) -> None:
+    run_id = backend.runs.add("silent", devices=3)
+    page = live(open_page(f"{backend.url}/runs/{run_id}?sel=SIM-0002"))
+    backend.move(run_id, "SIM-0002", TaskState.RUNNING, unreachable=True)
+    expect(tile(page, "SIM-0002")).to_contain_text("Unreachable")
+    expect(tile(page, "SIM-0002")).to_have_css("filter", "grayscale(1)")
+    expect(page.locator("#phone .badge")).to_have_text("Unreachable")
+    backend.move(run_id, "SIM-0002", TaskState.RUNNING, unreachable=False)
+    expect(tile(page, "SIM-0002")).to_contain_text("Running")
+    expect(tile(page, "SIM-0002")).to_have_css("filter", "none")
+    expect(page.locator("#phone .badge")).to_have_text("Running")
+
+
 def test_a_change_touches_its_own_tile_and_moves_none(backend: DemoBackend, open_page: OpenPage) -> None:
     run_id = backend.runs.add("one", devices=300, nodes=3)
     page = live(open_page(f"{backend.url}/runs/{run_id}"))

@@ -186,10 +186,20 @@ async def test_static_files_are_kept_for_ever_under_their_hash(http: httpx2.Asyn
     assert (other_version.status_code, other_version.headers["cache-control"]) == (200, "no-cache")
 
 
-def test_the_scripts_only_read_the_api() -> None:
-    """Every action will be a call of `/api`; the pages of this floor have none."""
+async def test_an_open_phone_of_a_silent_node_says_so(http: httpx2.AsyncClient, runs: MemoryRuns) -> None:
+    run_id = runs.add("one", devices=2)
+    runs.move(run_id, "SIM-0001", TaskState.RUNNING, unreachable=True)
+    runs.move(run_id, "SIM-0002", TaskState.RUNNING)
+    for language, word in (("en", "Unreachable"), ("ko", "연결 안 됨")):
+        html = (await http.get(f"/runs/{run_id}", headers={"Accept-Language": language})).text
+        tiles = re.findall(r'<a class="tile.*?</a>', html, re.DOTALL)
+        assert [(word in tile, " data-unreachable" in tile) for tile in tiles] == [(True, True), (False, False)]
+
+
+def test_only_stopping_changes_anything_and_it_is_a_call_of_the_api() -> None:
     for path in FOLDER.glob("*.js"):
         text = path.read_text()
-        assert "method:" not in text, path.name
+        assert ("method:" in text) == (path.name == "stop.js"), path.name
+        assert all(call.startswith("`/api/") for call in re.findall(r"this\.url = (\S+)", text)), path.name
         assert not re.search(r"https?://(?!www\.w3\.org)", text), path.name
         assert not re.search(r"(inner|outer)HTML \+?= ", text), path.name

@@ -2,6 +2,7 @@
 // phone, so it stays while the wall around it changes.
 
 import { duration, precise, say, setText, texts, timeOfDay } from "./page.js";
+import { badgeText } from "./wall.js";
 
 const GAP_MS = 700;
 const STEP_LOOKS = { completed: "succeeded", skipped: "skipped_offline" };
@@ -98,8 +99,7 @@ export class PhonePane {
   tick(now) {
     const task = this.#task;
     if (!task) return;
-    const left = task.status === "waiting" && task.wait_until ? ` ${Math.max(0, Math.ceil((task.wait_until - now) / 1000))}s` : "";
-    this.at.badge.querySelector(".badge > span").textContent = texts.task[task.status] + left;
+    setText(this.at.badge.querySelector(".badge > span"), badgeText(task, now));
     const took = task.duration_ms ?? (task.started_at ? (task.ended_at ?? now) - task.started_at : null);
     const attempt = task.attempt > 1 ? `${say("attempt", { n: task.attempt })} · ` : "";
     setText(this.at.took, attempt + duration(took));

@@ -3,6 +3,7 @@
 import { bindKey, duration, everySecond, say, setText, texts } from "./page.js";
 import { PhonePane } from "./phone.js";
 import { rove } from "./roving.js";
+import { StopButton } from "./stop.js";
 import { follow, staleBanner } from "./stream.js";
 import { drawBar, finishedOf, Wall } from "./wall.js";
 
@@ -13,6 +14,7 @@ const config = JSON.parse(byId("run").textContent);
 const run = { ...config };
 const wall = new Wall(byId("wall"));
 const pane = new PhonePane(config.run_id);
+const stopButton = new StopButton(config.run_id);
 const search = byId("search");
 const chips = [...byId("chips").querySelectorAll(".chip")];
 const baseTitle = document.title;
@@ -152,6 +154,7 @@ function showRun(next) {
   const badge = byId("run-badge").firstElementChild;
   badge.dataset.s = run.status;
   setText(badge.lastElementChild, texts.run[run.status]);
+  stopButton.show(run);
   document.title = `${finished}/${counts.total} ${baseTitle}`;
   summarize(ended);
 }
@@ -227,5 +230,6 @@ for (const key of ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]) {
 
 if (view.sel) select(view.sel);
 filterWall();
+stopButton.show(run);
 everySecond(tick);
 tick();

@@ -1,6 +1,6 @@
 // The heatmap. Tiles are made by the server and stay where they are; this only changes what has changed on them.
 
-import { setText, texts } from "./page.js";
+import { say, setText, texts } from "./page.js";
 
 const STATES = ["succeeded", "failed", "skipped_offline", "cancelled", "running", "waiting"];
 const FINISHED = new Set(["succeeded", "failed", "skipped_offline", "cancelled"]);
@@ -26,7 +26,8 @@ export function drawBar(svg, counts) {
 export const finishedOf = (counts) => [...FINISHED].reduce((sum, state) => sum + (counts[state] ?? 0), 0);
 
 /** "WAIT 12s" counts down; that it becomes an error is an event from the server, never a timer here. */
-function badgeText(task, now) {
+export function badgeText(task, now) {
+  if (task.unreachable) return say("unreachable");
   const name = texts.task[task.status];
   if (task.status !== "waiting" || task.wait_until == null) return name;
   return `${name} ${Math.max(0, Math.ceil((task.wait_until - now) / 1000))}s`;
@@ -102,6 +103,7 @@ export class Wall {
   #write(tile, now) {
     const { task } = tile;
     this.#writeBadge(tile, now);
+    tile.element.toggleAttribute("data-unreachable", Boolean(task.unreachable));
     if (!this.compact) setText(tile.step, stepText(task));
     const attempt = tile.element.querySelector("sup");
     if (task.attempt > 1) setText(attempt ?? tile.element.appendChild(document.createElement("sup")), String(task.attempt));
