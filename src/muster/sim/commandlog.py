@@ -4,7 +4,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-RECORDS_MAX: Final = 2_000
+RECORDS_MAX: Final = 500
+TEXT_CHARS_MAX: Final = 2_000
+"""Longer commands are clipped in the log; they run whole."""
 
 
 @dataclass(slots=True)
@@ -45,7 +47,7 @@ class CommandLog:
         """A command starts."""
         self.gauge.enter()
         self._rack.enter()
-        record = CommandRecord(self.gauge.started_count, text, now)
+        record = CommandRecord(self.gauge.started_count, text[:TEXT_CHARS_MAX], now)
         self._records.append(record)
         return record
 
