@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,11 @@ class MemoryPhone:
     vendor_asked: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
     hung: asyncio.Event = field(default_factory=asyncio.Event)
     in_flight: int = 0
+    on_command: Callable[[str], None] = lambda _command: None
 
     async def shell(self, command: str, *, fence: Fence | None = None) -> ShellOutput:
         self.commands.append(command)
+        self.on_command(command)
         self.fences.append(fence)
         queue = self.answers.get(command) or ([HEALTHY_PROBE] if command == PROBE else [ended()])
         answer = queue.pop(0) if len(queue) > 1 else queue[0]

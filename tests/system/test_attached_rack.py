@@ -12,7 +12,7 @@ from tests.support.waiting import until
 from muster.adb.binary import find_adb
 from muster.agent.executor.pictures import whole_png
 from muster.agent.executor.task import TaskExecutor
-from muster.agent.ports import PhoneError, RunPlan, Task
+from muster.agent.ports import PhoneError, RunPlan, Task, TaskOutcome
 from muster.agent.rack import AttachedRack
 from muster.agent.rack import RackSettings as AgentRackSettings
 from muster.domain.device import AttachState
@@ -163,7 +163,8 @@ async def test_every_seed_recipe_succeeds_twice_on_every_virtual_phone(
         executor = TaskExecutor(attached.phones, spool, executor_settings(), SystemClock())
         for attempt in (1, 2):
             tasks = [Task(f"task-{attempt}", device_id, attempt, run) for device_id in rack.phones]
-            outcomes = await asyncio.gather(*(executor.execute(task, Told()) for task in tasks))
+            answers = await asyncio.gather(*(executor.execute(task, Told()) for task in tasks))
+            outcomes = [answer for answer in answers if isinstance(answer, TaskOutcome)]
             assert [(outcome.status, outcome.failed_steps, outcome.error_message) for outcome in outcomes] == [
                 (TaskState.SUCCEEDED, (), None)
             ] * 3

@@ -26,6 +26,7 @@ from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDe
 from muster.agent.preflight.gate import Gate
 from muster.agent.preflight.gates import GATES
 from muster.agent.pull import PullLoop
+from muster.agent.readiness import ProbedReadiness
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
 from muster.agent.secrets import NO_SECRETS, NodeSecrets
@@ -62,6 +63,7 @@ class AgentSettings:
     concurrency: int = limits.CONCURRENCY_PER_NODE_DEFAULT
     upload_timeout_ms: int = limits.UPLOAD_TIMEOUT_MS_DEFAULT
     preflight_timeout_ms: int = limits.PREFLIGHT_TIMEOUT_MS
+    device_grace_wait_ms: int = limits.DEVICE_GRACE_WAIT_MS
     allow_raw_shell: bool = False
     drain_grace_sec: float = DRAIN_GRACE_SEC
     state_dir: Path | None = None
@@ -151,6 +153,7 @@ class Agent:
     async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
         """Until it is cancelled."""
         loop = self._scheduler(background)
+        self._sender.on_stale = loop.fence
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
         _ = background.start("spool", self._sweeper.run())
@@ -170,6 +173,7 @@ class Agent:
 
     def _scheduler(self, background: Background) -> SchedulerLoop:
         settings, ports = self._settings, self._ports
+        readiness = ProbedReadiness(ports.rack.phones, ports.clock, ports.care)
         executor = TaskExecutor(
             ports.rack.phones,
             self._spool,
@@ -177,6 +181,7 @@ class Agent:
                 node_id=settings.node_id,
                 upload_timeout_ms=settings.upload_timeout_ms,
                 preflight_timeout_ms=settings.preflight_timeout_ms,
+                device_grace_wait_ms=settings.device_grace_wait_ms,
                 allow_raw_shell=settings.allow_raw_shell,
                 secrets=ports.secrets,
                 files_folder=settings.data_dir.absolute() / "files",
@@ -184,6 +189,7 @@ class Agent:
             ports.clock,
             gates=ports.gates,
             verify=ports.verify_picture,
+            readiness=readiness,
         )
         loop_parts = LoopParts(
             CaredExecutor(executor, ports.care),
@@ -193,6 +199,8 @@ class Agent:
             ports.clock,
             ports.rng,
             self._sweeper.wake,
+            readiness,
+            settings.device_grace_wait_ms / 1000,
         )
         return SchedulerLoop(settings.concurrency, loop_parts, background)
 

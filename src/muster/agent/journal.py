@@ -128,11 +128,19 @@ class TaskLedger(Protocol):
     """The life of a task. False: the task is not in a state or attempt from which this can happen; nothing was done."""
 
     async def begin_task(self, started: TaskStarted) -> bool:
-        """`queued → running`."""
+        """`queued → running`, or `waiting → running`."""
         ...
 
     async def record_progress(self, progress: TaskProgress) -> bool:
         """Telemetry; thinned, oldest first, when the outbox holds too much of it."""
+        ...
+
+    async def park_task(self, waiting: TaskProgress) -> bool:
+        """`queued` or `running → waiting`: its workflow has not begun, a restart takes it up like a queued one."""
+        ...
+
+    async def retry_task(self, failed: TaskProgress) -> bool:
+        """Any open state `→ queued` with the next attempt's number; `failed` tells of this one's end."""
         ...
 
     async def end_task(self, finished: TaskFinished) -> bool:

@@ -5,7 +5,7 @@ Without a thread and in memory, it is the journal of the simulated world: the st
 
 import asyncio
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -150,6 +150,23 @@ class SqliteJournal:
 
         return await self._commits.run(work)
 
+    async def park_task(self, waiting: TaskProgress) -> bool:
+        """See `TaskLedger`."""
+        return await self._move(tables.park, waiting)
+
+    async def retry_task(self, failed: TaskProgress) -> bool:
+        """See `TaskLedger`."""
+        return await self._move(tables.retry, failed)
+
+    async def _move(self, move: Callable[[sqlite3.Connection, TaskProgress], int | None], told: TaskProgress) -> bool:
+        def work(connection: sqlite3.Connection) -> bool:
+            seq = move(connection, told)
+            if seq is not None:
+                self._tell(connection, told.model_copy(update={"seq": seq}), told.task_id)
+            return seq is not None
+
+        return await self._commits.run(work)
+
     async def end_task(self, finished: TaskFinished) -> bool:
         """See `TaskLedger`."""
         return await self._commits.run(lambda connection: self._end_task(connection, finished))
@@ -159,7 +176,7 @@ class SqliteJournal:
         return await self._commits.run(lambda connection: self._end_task(connection, finished, is_told=False))
 
     def _end_task(self, connection: sqlite3.Connection, finished: TaskFinished, *, is_told: bool = True) -> bool:
-        seq = tables.end(connection, finished)
+        seq = tables.end(connection, finished, takes_seq=is_told)
         if seq is None:
             return False
         if is_told:

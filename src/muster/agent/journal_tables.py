@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from muster.contracts.events import (
     RunFinished,
     RunSummary,
     TaskFinished,
+    TaskPayload,
+    TaskProgress,
     TaskStarted,
     envelope,
 )
@@ -183,12 +185,38 @@ def open_tasks(connection: Connection) -> list[JournaledTask]:
 
 
 def begin(connection: Connection, started: TaskStarted) -> int | None:
-    """`queued → running`. Answers the event's seq, None when the task is not there to begin."""
+    """`queued` or `waiting → running`. Answers the event's seq, None when the task is not there to begin."""
+    return _move(
+        connection,
+        started,
+        (TaskState.QUEUED, TaskState.WAITING),
+        "state = ?, started_at_ms = COALESCE(started_at_ms, ?)",
+        (TaskState.RUNNING, started.timestamp),
+    )
+
+
+def park(connection: Connection, waiting: TaskProgress) -> int | None:
+    """`queued` or `running → waiting`; a parked one that was taken up in vain stays so, with a new time."""
+    sources = SOURCES[TaskState.WAITING] | {TaskState.WAITING}
+    return _move(connection, waiting, sources, "state = ?", (TaskState.WAITING,))
+
+
+def retry(connection: Connection, failed: TaskProgress) -> int | None:
+    """Open → `queued` with the next attempt's number."""
+    columns = "state = ?, attempt = attempt + 1, started_at_ms = NULL"
+    return _move(connection, failed, OPEN_TASK_STATES, columns, (TaskState.QUEUED,))
+
+
+def _move(
+    connection: Connection, told: TaskPayload, sources: Collection[TaskState], columns: str, values: Sequence[Any]
+) -> int | None:
+    """One transition of this attempt and the seq of what tells of it, None when it may not be made from where it is."""
+    states = sorted(sources)
     seq: int | None = _returned(
         connection,
-        "UPDATE tasks SET state = ?, started_at_ms = ?, next_seq = next_seq + 1"
-        " WHERE task_id = ? AND attempt = ? AND state = ? RETURNING next_seq - 1",
-        (TaskState.RUNNING, started.timestamp, started.task_id, started.attempt, TaskState.QUEUED),
+        f"UPDATE tasks SET {columns}, next_seq = next_seq + 1"  # noqa: S608
+        f" WHERE task_id = ? AND attempt = ? AND state IN ({_places(states)}) RETURNING next_seq - 1",
+        (*values, told.task_id, told.attempt, *states),
     )
     return seq
 
@@ -205,22 +233,17 @@ def seq_of_open(connection: Connection, task_id: str, attempt: int) -> int | Non
     return seq
 
 
-def end(connection: Connection, finished: TaskFinished) -> int | None:
+def end(connection: Connection, finished: TaskFinished, *, takes_seq: bool = True) -> int | None:
     """Into its terminal state. Answers the event's seq, None when it may not get there from where it is."""
-    sources = sorted(SOURCES[finished.status])
-    seq: int | None = _returned(
+    seq = _move(
         connection,
-        "UPDATE tasks SET state = ?, failure_reason = ?, ended_at_ms = ?, next_seq = next_seq + 1"  # noqa: S608
-        f" WHERE task_id = ? AND attempt = ? AND state IN ({_places(sources)}) RETURNING next_seq - 1",
-        (
-            finished.status,
-            finished.failure_reason,
-            finished.timestamp,
-            finished.task_id,
-            finished.attempt,
-            *sources,
-        ),
+        finished,
+        SOURCES[finished.status],
+        "state = ?, failure_reason = ?, ended_at_ms = ?",
+        (finished.status, finished.failure_reason, finished.timestamp),
     )
+    if seq is not None and not takes_seq:
+        connection.execute("UPDATE tasks SET next_seq = next_seq - 1 WHERE task_id = ?", (finished.task_id,))
     return seq
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from muster.agent.journal import JournaledTask
-from muster.agent.ports import SpooledArtifact, StepProgress, StoredArtifact, Task, TaskOutcome
+from muster.agent.ports import NotReady, SpooledArtifact, StepProgress, StoredArtifact, Task, TaskOutcome
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
     ArtifactRef,
@@ -20,10 +20,14 @@ from muster.contracts.events import (
     Timings,
 )
 from muster.domain.failure import FailureReason
-from muster.domain.task import TaskState
+from muster.domain.task import StepState, TaskState
 from muster.runtime.clock import Clock
 
 FIRST_SEQ = 1
+# What is told of a task outside its recipe's steps, in the form of steps.
+GRACE_STEP = ("PREFLIGHT", "device-preflight")
+CUT_OFF = "the node agent ended while this task was running"
+ATTEMPT_STEP = ("REPORT", "attempt-end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,51 @@ class Narrator:
             started_at=step.started_at_ms,
             ended_at=step.ended_at_ms,
             duration_ms=step.duration_ms,
+            wait_until=step.wait_until_ms,
             exit_code=step.exit_code,
             failure_reason=step.failure_reason,
             error_message=step.error_message,
             log_snippet=step.log_snippet,
         )
+
+    def waiting(self, task: Task, fault: NotReady, until_ms: int) -> TaskProgress:
+        """The phone has until then to answer; the task has no slot meanwhile."""
+        return self._beside_steps(
+            task, GRACE_STEP, StepState.WAITING, fault.reason, fault.message, wait_until_ms=until_ms
+        )
+
+    def waited(self, task: Task, fault: NotReady | None) -> TaskProgress:
+        """The grace is over; `fault` None: the phone answers."""
+        if fault is None:
+            return self._beside_steps(task, GRACE_STEP, StepState.COMPLETED, None, None)
+        return self._beside_steps(task, GRACE_STEP, StepState.FAILED, fault.reason, fault.message)
+
+    def attempt_failed(self, task: Task, reason: FailureReason, message: str | None) -> TaskProgress:
+        """This attempt is over and another will follow: `task_started` with the next number is the fact of it."""
+        return self._beside_steps(task, ATTEMPT_STEP, StepState.FAILED, reason, message)
+
+    def _beside_steps(
+        self,
+        task: Task,
+        step: tuple[str, str],
+        status: StepState,
+        reason: FailureReason | None,
+        message: str | None,
+        *,
+        wait_until_ms: int | None = None,
+    ) -> TaskProgress:
+        phase, step_id = step
+        progress = StepProgress(
+            step_id=step_id,
+            phase=phase,
+            status=status,
+            step_index=0,
+            steps_total=len(task.run.recipe.steps),
+            wait_until_ms=wait_until_ms,
+            failure_reason=reason,
+            error_message=message,
+        )
+        return self.task_progress(task, progress)
 
     def task_finished(
         self, task: Task, outcome: TaskOutcome, *, started_at_ms: int | None, duration_ms: int | None
@@ -118,7 +162,7 @@ class Narrator:
             task.run_id,
             TaskAssignment(task_id=task.task_id, device_id=task.device_id, attempt=task.attempt),
             FailureReason.NODE_RESTARTED,
-            "the node agent ended while this task was running",
+            CUT_OFF,
             task.started_at_ms,
         )
 

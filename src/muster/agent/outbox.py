@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 from muster.agent.journal import JournalError, Outbox, Refusal
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_final_refusal, is_unauthorized
 from muster.agent.waiting import set_within
-from muster.contracts.events import CallbackAnswer, EventVerdict, NodeHeartbeat, envelope
+from muster.contracts.events import STALE_ATTEMPT_STATUS, CallbackAnswer, EventVerdict, NodeHeartbeat, envelope
 from muster.domain.limits import (
     CALLBACK_BYTES_MAX,
     CALLBACK_TIMEOUT_SEC,
@@ -57,6 +57,8 @@ class OutboxSender:
     """One request at a time. What piles up meanwhile makes the next batch."""
 
     def __init__(self, outbox: Outbox, link: BackendLink, *, clock: Clock, rng: random.Random, new_id: NewId) -> None:
+        # Told of an attempt that the backend calls stale: task_id, attempt.
+        self.on_stale: Callable[[str, int], None] = lambda _task_id, _attempt: None
         self._outbox = outbox
         self._link = link
         self._clock = clock
@@ -221,6 +223,9 @@ class OutboxSender:
             status=verdict.status,
             error=message,
         )
+        payload = item.body["payload"]
+        if verdict.status == STALE_ATTEMPT_STATUS and "task_id" in payload and "attempt" in payload:
+            self.on_stale(payload["task_id"], payload["attempt"])
         if item.position is not None:
             refused.append(Refusal(item.position, verdict.status, message))
 

@@ -91,3 +91,20 @@ async def test_a_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> N
     async with opened_journal(tmp_path) as journal:
         await accept(journal, run_start("A"))
         assert len(await resume(journal, TELL)) == 1
+
+
+async def test_a_task_that_was_cut_off_is_tried_again_while_it_has_attempts(tmp_path: Path) -> None:
+    start = run_start("A", maxAttempts=2)
+    (first,) = tasks_of(start)
+    async with opened_journal(tmp_path) as journal:
+        await accept(journal, start)
+        await journal.begin_task(TELL.task_started(first, "usb-1"))
+    async with opened_journal(tmp_path) as journal:
+        (second,) = await resume(journal, TELL)
+        assert second.attempt == 2
+        told_last = (await told(journal))[-1]
+        assert (told_last["type"], told_last["payload"]["failure_reason"]) == ("task_progress", "node_restarted")
+        assert await journal.begin_task(TELL.task_started(second, "usb-1"))
+    async with opened_journal(tmp_path) as journal:
+        assert await resume(journal, TELL) == []
+        assert (await told(journal))[-2]["payload"]["failure_reason"] == "node_restarted"

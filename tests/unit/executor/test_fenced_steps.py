@@ -54,7 +54,9 @@ def run(phone: MemoryPhone, *steps: dict[str, Any], **head: Any) -> TaskOutcome:
         phones = MemoryPhones()
         phones.add(phone)
         executor = TaskExecutor(phones, MemorySpool(), executor_settings(), LoopClock())
-        return await executor.execute(task(plan(*steps, **head)), Told())
+        outcome = await executor.execute(task(plan(*steps, **head)), Told())
+        assert isinstance(outcome, TaskOutcome)
+        return outcome
 
     return run_in_virtual_time(execute())
 

@@ -51,6 +51,7 @@ class Bench:
             outcome = await executor.execute(task(plan(*steps, **head)), self.told)
             self.seconds = asyncio.get_running_loop().time()
             assert self.phone.in_flight == 0
+            assert isinstance(outcome, TaskOutcome)
             return outcome
 
         return run_in_virtual_time(execute())

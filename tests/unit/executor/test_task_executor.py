@@ -31,6 +31,8 @@ from muster.domain.task import StepState, TaskState
 
 SHOT = {"id": "shot", "phase": "SCREENSHOT", "kind": "screenshot"}
 SAMSUNG = {"device": "manufacturer", "equals": "samsung"}
+WAITS = TaskState.WAITING
+"""Here: the executor answered that the phone is not ready, and the task waits for it without a slot."""
 UPLOAD = {"id": "upload", "phase": "UPLOAD", "kind": "upload", "source": "shot"}
 
 
@@ -58,7 +60,7 @@ class Bench:
         outcome = await executor.execute(task(plan(*steps, **head)), self.told)
         assert asyncio.all_tasks() == before, "nothing is left running"
         assert self.phone.in_flight == 0, "no command is left open"
-        return outcome
+        return outcome if isinstance(outcome, TaskOutcome) else TaskOutcome(WAITS, outcome.reason, outcome.message)
 
 
 # ---- the way it should go --------------------------------------------------------------------------------------------
@@ -112,7 +114,9 @@ def test_a_phone_that_comes_back_under_another_handle_is_used_there() -> None:
         execution = asyncio.create_task(executor.execute(task(steps), bench.told))
         await bench.phone.hung.wait()
         bench.phones.add(moved)
-        return await execution
+        outcome = await execution
+        assert isinstance(outcome, TaskOutcome)
+        return outcome
 
     outcome = run_in_virtual_time(run())
     assert outcome.status is TaskState.SUCCEEDED
@@ -129,9 +133,9 @@ def test_a_phone_that_comes_back_under_another_handle_is_used_there() -> None:
         (AttachState.UNAUTHORIZED, {}, TaskState.FAILED, FailureReason.NEEDS_USB_AUTHORIZATION),
         (AttachState.UNAUTHORIZED, {"last_seen": None}, TaskState.FAILED, FailureReason.NEEDS_USB_AUTHORIZATION),
         (AttachState.OFFLINE, {"last_seen": None}, TaskState.SKIPPED_OFFLINE, FailureReason.ADB_OFFLINE),
-        (AttachState.OFFLINE, {"last_seen": -29.0}, TaskState.FAILED, FailureReason.ADB_OFFLINE),
+        (AttachState.OFFLINE, {"last_seen": -29.0}, WAITS, FailureReason.ADB_OFFLINE),
         (AttachState.OFFLINE, {"last_seen": -31.0}, TaskState.SKIPPED_OFFLINE, FailureReason.ADB_OFFLINE),
-        (AttachState.MISSING, {"last_seen": -29.0}, TaskState.FAILED, FailureReason.ADB_MISSING),
+        (AttachState.MISSING, {"last_seen": -29.0}, WAITS, FailureReason.ADB_MISSING),
         (AttachState.MISSING, {"last_seen": -31.0}, TaskState.SKIPPED_OFFLINE, FailureReason.ADB_MISSING),
     ],
 )
@@ -176,12 +180,12 @@ def test_two_phones_with_one_id_are_not_started() -> None:
         (NOT_SENT, FailureReason.ADB_MISSING, "no such phone"),
     ],
 )
-def test_a_phone_that_does_not_answer_the_probe_fails_before_any_step(
+def test_a_phone_that_does_not_answer_the_probe_is_to_be_waited_for_before_any_step(
     probe: Any, reason: FailureReason, words: str
 ) -> None:
     bench = Bench(MemoryPhone(answers={PROBE: [probe]}))
     outcome = bench.run(adb("a"))
-    assert (outcome.status, outcome.failure_reason) == (TaskState.FAILED, reason)
+    assert (outcome.status, outcome.failure_reason) == (WAITS, reason)
     assert words in (outcome.error_message or "")
     assert bench.told.handles == ["192.168.0.11:5555"], "it had its slot and its phone"
     assert bench.phone.steps_commands == []
@@ -460,3 +464,66 @@ def test_a_picture_that_this_node_has_no_room_for_fails_its_step_and_says_so() -
     outcome = bench.run(SHOT)
     assert outcome.failure_reason is FailureReason.SCREENSHOT_ERROR
     assert "no space left" in (outcome.error_message or "")
+
+
+# ---- a phone that goes away in the middle (R8.3, R8.5) -------------------------------------------------------------
+
+
+def gone_for(seconds: float, bench: Bench, *steps: dict[str, Any], **head: Any) -> TaskOutcome:
+    """The phone is taken away when its first command is cut off, and put back after so long."""
+
+    async def run() -> TaskOutcome:
+        phone = bench.phone
+
+        async def come_back() -> None:
+            await asyncio.sleep(seconds)
+            bench.phones.add(phone)
+
+        def went(command: str) -> None:
+            if command != PROBE and len(phone.steps_commands) == 1:
+                bench.phones.lose(phone.device_id)
+                coming.append(asyncio.get_running_loop().create_task(come_back()))
+
+        coming: list[asyncio.Task[None]] = []
+        phone.on_command = went
+        executor = TaskExecutor(bench.phones, bench.spool, bench.settings, LoopClock())
+        outcome = await executor.execute(task(plan(*steps, **head)), bench.told)
+        await asyncio.gather(*coming)
+        assert isinstance(outcome, TaskOutcome)
+        return outcome
+
+    return run_in_virtual_time(run())
+
+
+def test_a_step_whose_phone_goes_away_waits_for_it_and_is_begun_again() -> None:
+    bench = Bench(MemoryPhone(answers={"a": [NOT_SENT, ended()]}))
+    outcome = gone_for(10, bench, adb("a", "a"), adb("b", "b"))
+    assert outcome.status is TaskState.SUCCEEDED
+    assert bench.phone.steps_commands == ["a", "a", "b"]
+    assert bench.told.story == ["a:running", "a:waiting", "a:running", "a:completed", "b:running", "b:completed"]
+    waiting = bench.told.steps[1]
+    assert waiting.wait_until_ms is not None and waiting.started_at_ms is not None
+    assert waiting.wait_until_ms - waiting.started_at_ms == 15_000
+    assert (bench.told.steps[3].duration_ms or 0) < 1_000, "the wait is not the step's"
+
+
+def test_a_phone_that_stays_away_longer_than_its_grace_fails_the_step_with_its_reason() -> None:
+    bench = Bench(MemoryPhone(answers={"a": [NOT_SENT, ended()]}))
+    outcome = gone_for(20, bench, adb("a", "a"), adb("b", "b"))
+    assert (outcome.status, outcome.failure_reason) == (TaskState.FAILED, FailureReason.ADB_MISSING)
+    assert bench.phone.steps_commands == ["a"]
+
+
+def test_a_command_that_may_have_run_is_begun_again_only_where_the_recipe_calls_it_idempotent() -> None:
+    bench = Bench(MemoryPhone(answers={"a": [CUT_OFF, ended()]}))
+    assert gone_for(5, bench, adb("a", "a")).failure_reason is FailureReason.ADB_OFFLINE
+    assert bench.told.story == ["a:running", "a:failed"], "nobody waits for what must not be begun again"
+    bench = Bench(MemoryPhone(answers={"a": [CUT_OFF, ended()]}))
+    assert gone_for(5, bench, adb("a", "a", idempotent=True)).status is TaskState.SUCCEEDED
+
+
+def test_a_step_gets_one_grace_a_try() -> None:
+    bench = Bench(MemoryPhone(answers={"a": [NOT_SENT]}))
+    outcome = bench.run(adb("a", "a"))
+    assert outcome.failure_reason is FailureReason.ADB_MISSING
+    assert bench.phone.steps_commands == ["a", "a"]

@@ -11,6 +11,7 @@ from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.file_library import FileRefused
 from muster.agent.ports import (
     ExecutorSettings,
+    NotReady,
     PhoneError,
     Phones,
     Reporter,
@@ -19,8 +20,10 @@ from muster.agent.ports import (
     Task,
     TaskOutcome,
 )
-from muster.agent.preflight.gate import Gate, Refused, Subject
+from muster.agent.preflight.device import TRANSIENT
+from muster.agent.preflight.gate import Gate, Refused, Subject, Wait
 from muster.agent.preflight.gates import GATES, pass_gates
+from muster.agent.readiness import ProbedReadiness, Readiness
 from muster.domain import limits
 from muster.domain.failure import FailureReason
 from muster.domain.task import StepState, TaskState
@@ -33,6 +36,7 @@ from muster.recipe.interpreter import (
     State,
     StepOutcome,
     failure_reason,
+    is_idempotent,
     next_action,
     record,
     record_skip,
@@ -58,37 +62,39 @@ class TaskExecutor:
         *,
         gates: Sequence[Gate] = GATES,
         verify: VerifyPicture = whole_png_in_thread,
+        readiness: Readiness | None = None,
     ) -> None:
         self._phones = phones
         self._spool = spool
         self._settings = settings
         self._clock = clock
         self._gates = gates
+        self._readiness = readiness or ProbedReadiness(phones, clock)
         self._kinds = StepKinds(verify)
         self._mask = Mask(settings.secrets.values())
 
-    async def execute(self, task: Task, report: Reporter) -> TaskOutcome:
+    async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
         """From preflight to the outcome. Cancelling ends the work at once."""
         deadline = self._clock.monotonic() + task.run.global_timeout_ms / 1000
         context = TaskContext(
             task, self._phones, self._spool, self._settings, self._mask, self._clock, task_deadline=deadline
         )
-        execution = _Execution(context, report, self._clock, self._gates, self._kinds)
+        execution = _Execution(context, report, self._clock, self._gates, self._kinds, self._readiness)
         with bind_context(run_id=task.run.run_id, node_id=self._settings.node_id, device_id=task.device_id):
             log.info("Task started", attempt=task.attempt, workflow_id=task.run.workflow_id)
             started = self._clock.monotonic()
             ending = "interrupted"
             try:
                 outcome = await self._run_masked(execution)
-                ending = outcome.status.value
+                ending = outcome.status.value if isinstance(outcome, TaskOutcome) else "not ready"
             finally:
                 duration_ms = round((self._clock.monotonic() - started) * 1000)
                 log.info("Task ended", status=ending, duration_ms=duration_ms)
-            if outcome.failure_reason is not None:
+            if isinstance(outcome, TaskOutcome) and outcome.failure_reason is not None:
                 log.warning("Task not done", reason=outcome.failure_reason.value, error=outcome.error_message)
         return outcome
 
-    async def _run_masked(self, execution: "_Execution") -> TaskOutcome:
+    async def _run_masked(self, execution: "_Execution") -> TaskOutcome | NotReady:
         """A bug's own words are told too, so they pass the mask as well."""
         try:
             return await execution.run()
@@ -116,11 +122,12 @@ class _Execution:
     clock: Clock
     gates: Sequence[Gate]
     kinds: StepKinds
+    readiness: Readiness
     state: State = field(default_factory=State)
     running: _Running | None = None
     last_error: str | None = None
 
-    async def run(self) -> TaskOutcome:
+    async def run(self) -> TaskOutcome | NotReady:
         """The task within its own limit."""
         task, status = self.context.task, self.context.phones.status(self.context.task.device_id)
         handle = status.runtime_handle if status else None
@@ -131,10 +138,12 @@ class _Execution:
             if not limit.expired():
                 raise
             outcome = await self._out_of_time()
+        if isinstance(outcome, NotReady):
+            return outcome
         message = outcome.error_message and self.context.mask(outcome.error_message)
         return replace(outcome, error_message=message, runtime_handle=handle, artifact=self.context.stored)
 
-    async def _preflight_and_steps(self) -> TaskOutcome:
+    async def _preflight_and_steps(self) -> TaskOutcome | NotReady:
         task, phones = self.context.task, self.context.phones
         phone = phones.find(task.device_id)
         if phone is not None:
@@ -143,6 +152,8 @@ class _Execution:
             task.device_id, phones, self.clock, self.context.settings.preflight_timeout_ms, DeviceFacts(task.device_id)
         )
         verdict = await pass_gates(subject, self.gates)
+        if isinstance(verdict, Wait):
+            return NotReady(verdict.reason, self._tidy(verdict.message))
         if isinstance(verdict, Refused):
             return TaskOutcome(verdict.status, verdict.reason, self._tidy(verdict.message))
         self.context.phone_clock = subject.phone_clock
@@ -184,16 +195,38 @@ class _Execution:
         )
 
     async def _try(self, step: Step, action: RunStep) -> StepOutcome:
-        """One try of one step within its limit, told before and after."""
+        """One try of one step within its limit, told before and after. A phone that goes away in it gets its grace."""
         if action.pause_ms:
             await self.clock.sleep(action.pause_ms / 1000)
-        self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
-        await self._tell(self._progress(step, StepState.RUNNING))
-        result, timed_out = await self._within_limit(step, action)
+        result, timed_out = await self._begin(step, action)
+        if await self._has_recovered(step, result, timed_out=timed_out):
+            result, timed_out = await self._begin(step, action)
         outcome = StepOutcome(self._elapsed_ms(), result.reason, timed_out, result.fate_unknown or timed_out)
         await self._tell_end(step, result, outcome)
         self.running = None
         return outcome
+
+    async def _begin(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
+        self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
+        await self._tell(self._progress(step, StepState.RUNNING))
+        return await self._within_limit(step, action)
+
+    async def _has_recovered(self, step: Step, result: StepResult, *, timed_out: bool) -> bool:
+        """The phone went away in a step that may be begun again: waits here, slot in hand (R8.5), for it to answer."""
+        if timed_out or result.reason not in TRANSIENT or (result.fate_unknown and not is_idempotent(step)):
+            return False
+        grace_ms = self.context.settings.device_grace_wait_ms
+        waiting = replace(self._progress(step, StepState.WAITING), wait_until_ms=self.clock.now_ms() + grace_ms)
+        message = result.message or "the phone went away"
+        await self._tell(replace(waiting, failure_reason=result.reason, error_message=self._tidy(message)))
+        began = self.clock.monotonic()
+        fault = await self.readiness.wait_ready(
+            self.context.task.device_id, NotReady(result.reason, message), grace_ms / 1000
+        )
+        # The phase pays for its steps, not for the phone's absence.
+        assert self.running is not None, "the step is going on"
+        self.running.started += self.clock.monotonic() - began
+        return fault is None
 
     async def _within_limit(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
         """What the step answered, and whether it ran out of time instead."""
@@ -262,7 +295,7 @@ class _Execution:
 
     def _progress(self, step: Step, status: StepState) -> StepProgress:
         assert self.running is not None, "progress is told of a try that is going on"
-        ended = status is not StepState.RUNNING
+        ended = status not in (StepState.RUNNING, StepState.WAITING)
         return StepProgress(
             step_id=step.id,
             phase=step.phase,

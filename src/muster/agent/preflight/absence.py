@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Final
 
 from muster.agent.ports import DeviceStatus, PhoneError
-from muster.agent.preflight.gate import Refused
+from muster.agent.preflight.gate import Refused, Wait
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.limits import ONLINE_WINDOW_SEC
@@ -26,10 +26,11 @@ _WORDS: Final[Mapping[AttachState, tuple[FailureReason, str]]] = MappingProxyTyp
 )
 
 
-def refusal(status: DeviceStatus | None, now: float) -> Refused:
-    """The end of a task whose phone takes no commands at its turn. `now` is monotonic seconds.
+def absent(status: DeviceStatus | None, now: float) -> Refused | Wait:
+    """What becomes of a task whose phone takes no commands at its turn. `now` is monotonic seconds.
 
-    Offline by R8.1 (no sign of it within the window): skipped. Online and yet not there, or not allowed: failed.
+    Offline by R8.1 (no sign of it within the window): skipped. Not allowed, which only somebody can change: failed.
+    Online and yet not there: it gets its grace (R8.3).
     """
     if status is None:
         return Refused(
@@ -38,8 +39,10 @@ def refusal(status: DeviceStatus | None, now: float) -> Refused:
     error = gone(status)
     is_online = status.last_seen is not None and now - status.last_seen <= ONLINE_WINDOW_SEC
     needs_somebody = status.problem is not None or status.state is AttachState.UNAUTHORIZED
-    if is_online or needs_somebody or status.state is AttachState.DEVICE:
+    if needs_somebody:
         return Refused(TaskState.FAILED, error.reason, str(error))
+    if is_online or status.state is AttachState.DEVICE:
+        return Wait(error.reason, str(error))
     return Refused(TaskState.SKIPPED_OFFLINE, error.reason, f"Offline: {error}")
 
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from muster.agent.phone_clock import PhoneClock
 from muster.agent.ports import PhoneError, ShellOutput
-from muster.agent.preflight.absence import refusal
-from muster.agent.preflight.gate import Refused, Subject
+from muster.agent.preflight.absence import absent
+from muster.agent.preflight.gate import Refused, Subject, Wait
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 
@@ -15,45 +15,49 @@ _TOKEN: Final = "muster-probe"  # noqa: S105  # a word to be echoed, no secret
 _PROPERTIES: Final = ("sys.boot_completed", "ro.build.version.sdk", "ro.product.model", "ro.product.manufacturer")
 # The clock comes last: the nearer to the answer it is read, the better the reading.
 _LOOKS: Final = (*(f"getprop {name}" for name in _PROPERTIES), "command -v timeout || echo", "date +%s")
+# Faults that may pass by themselves.
+TRANSIENT: Final = frozenset({FailureReason.ADB_OFFLINE, FailureReason.ADB_MISSING, FailureReason.DEVICE_UNRESPONSIVE})
 PROBE: Final = "; ".join((f"echo {_TOKEN}", *_LOOKS))
 
 
 class Present:
-    """Attached and allowed to be used. A phone that is Offline (R8.1) is skipped, one that is wrong fails."""
+    """Attached and allowed. A phone that is Offline (R8.1) is skipped, a wrong one fails, one just gone waits."""
 
-    async def check(self, subject: Subject) -> Refused | None:
+    async def check(self, subject: Subject) -> Refused | Wait | None:
         """Looks, asks nothing."""
         if subject.phones.find(subject.device_id) is not None:
             return None
-        return refusal(subject.phones.status(subject.device_id), subject.clock.monotonic())
+        return absent(subject.phones.status(subject.device_id), subject.clock.monotonic())
 
 
 class Answers:
     """One command with a limit: a hung phone stays `device` for adb, only an answer tells (spec/10)."""
 
-    async def check(self, subject: Subject) -> Refused | None:
+    async def check(self, subject: Subject) -> Refused | Wait | None:
         """Also learns the facts that a recipe's `when` may ask for."""
         phone = subject.phones.find(subject.device_id)
         if phone is None:
-            return refusal(subject.phones.status(subject.device_id), subject.clock.monotonic())
+            return absent(subject.phones.status(subject.device_id), subject.clock.monotonic())
         try:
             async with asyncio.timeout(subject.timeout_ms / 1000) as limit:
                 output = await phone.shell(PROBE)
         except TimeoutError:
             if not limit.expired():
                 raise
-            return _refuse(f"no answer to a probe within {subject.timeout_ms / 1000:g} s: the phone hangs")
+            return _hangs(f"no answer to a probe within {subject.timeout_ms / 1000:g} s: the phone hangs")
         except PhoneError as error:
+            if error.reason in TRANSIENT:
+                return Wait(error.reason, str(error))
             return Refused(TaskState.FAILED, error.reason, str(error))
         return self._judge(subject, output)
 
-    def _judge(self, subject: Subject, output: ShellOutput) -> Refused | None:
+    def _judge(self, subject: Subject, output: ShellOutput) -> Refused | Wait | None:
         token, *values = output.stdout.decode("utf-8", "replace").splitlines() or [""]
         if token.strip() != _TOKEN:
-            return _refuse(f"the phone's shell answers nonsense: {output.stdout[:80]!r}, exit {output.exit_code}")
+            return _hangs(f"the phone's shell answers nonsense: {output.stdout[:80]!r}, exit {output.exit_code}")
         booted, sdk, model, manufacturer, timeout, clock = [*map(str.strip, values), *[""] * len(_LOOKS)][: len(_LOOKS)]
         if booted != "1":
-            return _refuse(f"the phone is still starting up (sys.boot_completed is “{booted}”)")
+            return _hangs(f"the phone is still starting up (sys.boot_completed is “{booted}”)")
         subject.facts = replace(
             subject.facts,
             sdk=int(sdk) if sdk.isascii() and sdk.isdigit() and len(sdk) < 10 else None,
@@ -66,5 +70,5 @@ class Answers:
         return None
 
 
-def _refuse(message: str) -> Refused:
-    return Refused(TaskState.FAILED, FailureReason.DEVICE_UNRESPONSIVE, message)
+def _hangs(message: str) -> Wait:
+    return Wait(FailureReason.DEVICE_UNRESPONSIVE, message)

@@ -20,6 +20,14 @@ class Refused:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The phone should answer and does not now: it gets its grace (R8.3), and the gates are asked again."""
+
+    reason: FailureReason
+    message: str
+
+
 @dataclass(slots=True)
 class Subject:
     """The phone that wants to pass. Gates write into `facts` and `phone_clock` what they learn."""
@@ -35,6 +43,6 @@ class Subject:
 class Gate(Protocol):
     """Answers None to let the phone pass. Never raises for what a phone does; keeps within its own limit."""
 
-    async def check(self, subject: Subject) -> Refused | None:
+    async def check(self, subject: Subject) -> Refused | Wait | None:
         """Asked just before the task's first step, in the order of `GATES`."""
         ...

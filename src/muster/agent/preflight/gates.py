@@ -1,4 +1,4 @@
-"""The gates before a task's steps, in order (R2). A gate either lets the phone pass or ends the task.
+"""The gates before a task's steps, in order (R2). A gate lets the phone pass, ends the task or has it wait.
 
 To add one: a file here with a class that has `check`, and its place in `gates`.
 """
@@ -9,7 +9,7 @@ from typing import Final
 from muster.agent.preflight.battery import FitToWork
 from muster.agent.preflight.device import Answers, Present
 from muster.agent.preflight.emulator import EmulatorHealth, Emulators, NoEmulators
-from muster.agent.preflight.gate import Gate, Refused, Subject
+from muster.agent.preflight.gate import Gate, Refused, Subject, Wait
 from muster.agent.preflight.quarantine import NotQuarantined
 from muster.domain.limits import EMULATOR_GATE_WAIT_MS
 from muster.recipe.conditions import DeviceFacts
@@ -23,10 +23,10 @@ def gates(emulators: Emulators, emulator_wait_ms: int = EMULATOR_GATE_WAIT_MS) -
 GATES: Final = gates(NoEmulators())
 
 
-async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused:
-    """What the gates learnt of the phone, or the first refusal."""
+async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused | Wait:
+    """What the gates learnt of the phone, or the first verdict that does not let it pass."""
     for gate in gates:
-        refused = await gate.check(subject)
-        if refused is not None:
-            return refused
+        verdict = await gate.check(subject)
+        if verdict is not None:
+            return verdict
     return subject.facts

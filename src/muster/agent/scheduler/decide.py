@@ -64,6 +64,8 @@ def _apply(state: SchedulerState, event: Event) -> Iterator[Effect]:
             lane_of_started = _running_lane(state, event.task_id)
             if lane_of_started is not None:
                 _give_slot_back(state, lane_of_started, event)
+            elif isinstance(event, Again):
+                _give_up_parking(state, event.task_id)
 
 
 def _give_slot_back(state: SchedulerState, lane: Lane, event: Finished | PutBack | Park | Again) -> None:
@@ -104,6 +106,14 @@ def _recover(state: SchedulerState, task_id: str) -> None:
     _line_up(state, lane)
 
 
+def _give_up_parking(state: SchedulerState, task_id: str) -> None:
+    lane = _lane_of(state, task_id)
+    if lane is not None and lane.parked == task_id:
+        lane.parked = None
+        _queue_first(lane, task_id)
+        _end_service(state, lane)
+
+
 def _queue_first(lane: Lane, task_id: str) -> None:
     lane.waiting[task_id] = None
     lane.waiting.move_to_end(task_id, last=False)
@@ -118,6 +128,9 @@ def _cancel(state: SchedulerState, task_id: str) -> Iterator[Effect]:
         return
     if lane.parked == task_id:
         lane.parked = None
+        # It had a slot: a silent phone with a long queue must not be next before those that were never served.
+        state.services += 1
+        lane.served = state.services
     else:
         if next(iter(lane.waiting)) == task_id:
             # What it was owed was its own: the device's next task stands where the device stands.

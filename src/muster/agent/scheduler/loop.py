@@ -4,26 +4,24 @@ A slot and a device's lock are given back when the executor's teardown has ended
 """
 
 import asyncio
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, Protocol
+from typing import Final
 
-from pydantic import ValidationError
-
-from muster.agent.journal import JournalError, TaskLedger
-from muster.agent.narrate import Narrator
-from muster.agent.ports import Executor, StepProgress, Task, TaskOutcome
+from muster.agent.ports import NotReady, Task, TaskOutcome
 from muster.agent.scheduler.decide import decide
 from muster.agent.scheduler.model import (
+    Again,
     Cancel,
     DeviceReady,
     Effect,
     Event,
     Finished,
+    Park,
     PutBack,
+    Recover,
     SchedulerState,
     Start,
     Stop,
@@ -31,30 +29,19 @@ from muster.agent.scheduler.model import (
     Ticket,
     Withdrawn,
 )
-from muster.contracts.events import TaskFinished
-from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_LOCK_WAIT_SEC, OUTBOX_RETRY_LADDER_SEC
+from muster.agent.scheduler.parts import DeviceLocks, LoopParts
+from muster.agent.scheduler.reporter import StaleAttemptError, TaskReporter
+from muster.domain.failure import FailureClass, FailureReason
+from muster.domain.limits import DEVICE_LOCK_WAIT_SEC
 from muster.domain.task import TaskState
-from muster.runtime.backoff import ladder_delay_sec
-from muster.runtime.clock import Clock
 from muster.runtime.logs import bind_context, get_logger
 from muster.runtime.supervision import Background
+
+__all__ = ["DeviceLocks", "LoopParts", "SchedulerLoop"]
 
 log = get_logger()
 LOCK_LOOK_SEC: Final = 1.0
 STOP_TEARDOWN_SEC: Final = 10.0
-
-
-class DeviceLocks(Protocol):
-    """Exclusive use of a phone among the agents of this PC."""
-
-    def acquire(self, device_id: str) -> bool:
-        """At once, or False when another process has it."""
-        ...
-
-    def release(self, device_id: str) -> None:
-        """Gives it back."""
-        ...
 
 
 class StopReason(Enum):
@@ -62,28 +49,36 @@ class StopReason(Enum):
 
     CANCELLED = "cancelled"
     SHUTDOWN = "shutdown"
+    FENCED = "fenced"
+
+
+@dataclass(slots=True)
+class _Known:
+    """An attempt that is open here. `grace_left_sec`: what is left of the attempt's one grace.
+
+    `recovery` runs while it is parked for `fault`. `ends_as`: how it ends when it is withdrawn, unless by a cancel.
+    """
+
+    task: Task
+    reporter: TaskReporter
+    grace_left_sec: float
+    fault: NotReady | None = None
+    recovery: asyncio.Task[None] | None = None
+    ends_as: TaskOutcome | StopReason | None = None
 
 
 @dataclass(slots=True)
 class _Held:
     """A task that has a slot. `stop` is set before its execution is cancelled, so that the cause is known."""
 
-    task: Task
+    known: _Known
     stop: StopReason | None = None
-    execution: asyncio.Task[TaskOutcome] | None = None
+    execution: asyncio.Task[TaskOutcome | NotReady] | None = None
+    successor: Task | None = None
 
-
-@dataclass(frozen=True, slots=True)
-class LoopParts:
-    """What the loop acts through. `on_ended` is called after each task's end is journaled."""
-
-    executor: Executor
-    ledger: TaskLedger
-    locks: DeviceLocks
-    narrator: Narrator
-    clock: Clock
-    rng: random.Random
-    on_ended: Callable[[], None]
+    def is_stopped(self) -> bool:
+        """Somebody wants its execution to end; may change at any await."""
+        return self.stop is not None
 
 
 class SchedulerLoop:
@@ -93,7 +88,7 @@ class SchedulerLoop:
         self._state = SchedulerState(slots)
         self._parts = parts
         self._background = background
-        self._tasks: dict[str, Task] = {}
+        self._known: dict[str, _Known] = {}
         self._held: dict[str, _Held] = {}
         self._draining = False
         self._nothing_held = asyncio.Event()
@@ -106,24 +101,47 @@ class SchedulerLoop:
 
     @property
     def queued_devices(self) -> int:
-        """Devices with a task waiting."""
+        """Devices with a task waiting, for a slot or for the device itself."""
         return self._state.queued_devices
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Takes journaled tasks; known ones are ignored. While draining they stay in the journal for the next start."""
+        """Takes journaled tasks; known ones are ignored, unless they come with a higher attempt.
+
+        While draining they stay in the journal for the next start.
+        """
         if self._draining:
             return
         for task in tasks:
-            self._tasks.setdefault(task.task_id, task)
+            known = self._known.get(task.task_id)
+            if known is None:
+                self._know(task)
+            elif known.task.attempt < task.attempt:
+                self._supersede(known, task)
         self._apply(Submit([Ticket(task.task_id, task.device_id) for task in tasks]))
 
     def cancel(self, task_id: str) -> None:
-        """Ends a task: a queued one at once, a running one after its teardown."""
+        """Ends a task: a queued or parked one at once, a running one after its teardown."""
+        self._apply(Cancel(task_id))
+
+    def fence(self, task_id: str, attempt: int) -> None:
+        """The backend says that this attempt is stale: it stops, and nothing more is told of it."""
+        known = self._known.get(task_id)
+        if known is None or known.task.attempt > attempt:
+            return
+        if task_id in self._held:
+            _stop(self._held[task_id], StopReason.FENCED)
+            return
+        known.ends_as = StopReason.FENCED
         self._apply(Cancel(task_id))
 
     async def drain(self, grace_sec: float) -> None:
-        """Starts nothing more; running tasks get `grace_sec` to end, then are stopped and end `node_restarted`."""
+        """Starts nothing more; running tasks get `grace_sec` to end, then are stopped and end `node_restarted`.
+
+        Parked ones stay in the journal as they are: the next start takes them up.
+        """
         self._draining = True
+        for known in self._known.values():
+            _stop_waiting(known)
         if await self._nothing_held_within(grace_sec):
             return
         for held in list(self._held.values()):
@@ -140,75 +158,166 @@ class SchedulerLoop:
     def _act(self, effect: Effect) -> Sequence[Effect]:
         match effect:
             case Start(task_id, device_id):
-                return self._start(self._tasks[task_id], device_id)
+                return self._start(self._known[task_id], device_id)
             case Stop(task_id):
                 _stop(self._held[task_id], StopReason.CANCELLED)
             case Withdrawn(task_id):
-                self._end_unstarted(self._tasks[task_id], _cancelled("cancelled before it was started"))
+                self._end_unstarted(self._known[task_id])
         return ()
 
-    def _start(self, task: Task, device_id: str) -> Sequence[Effect]:
+    def _know(self, task: Task) -> _Known:
+        known = self._known[task.task_id] = _Known(task, TaskReporter(task, self._parts), self._parts.grace_sec)
+        return known
+
+    def _supersede(self, known: _Known, task: Task) -> None:
+        """The journal has the new attempt already; what the old one does from now on is not told."""
+        held = self._held.get(task.task_id)
+        if held is not None:
+            held.successor = task
+            _stop(held, StopReason.FENCED)
+            return
+        _stop_waiting(known)
+        self._know(task)
+        self._apply(Recover(task.task_id))
+
+    def _start(self, known: _Known, device_id: str) -> Sequence[Effect]:
+        task = known.task
         if self._draining:
             return ()
         if not self._parts.locks.acquire(device_id):
-            _ = self._background.start(f"lock of {device_id}", self._await_lock(task))
+            _ = self._background.start(f"lock of {device_id}", self._await_lock(known))
             return decide(self._state, PutBack(task.task_id))
-        held = self._held[task.task_id] = _Held(task)
+        held = self._held[task.task_id] = _Held(known)
         self._nothing_held.clear()
         _ = self._background.start(f"task {task.task_id}", self._run(held))
         return ()
 
     async def _run(self, held: _Held) -> None:
-        task, parts = held.task, self._parts
+        known, task = held.known, held.known.task
+        following: Event = Finished(task.task_id)
         try:
             with bind_context(run_id=task.run.run_id, device_id=task.device_id):
-                reporter = TaskReporter(task, parts)
-                outcome = await self._execute(held, reporter)
-                await reporter.ended(outcome)
+                following = await self._conclude(held, await self._execute(held))
         finally:
             del self._held[task.task_id]
-            del self._tasks[task.task_id]
+            if isinstance(following, Finished):
+                del self._known[task.task_id]
             if not self._held:
                 self._nothing_held.set()
-            parts.locks.release(task.device_id)
-        parts.on_ended()
-        self._apply(Finished(task.task_id))
+            self._parts.locks.release(task.device_id)
+        if held.successor is not None:
+            self._know(held.successor)
+            following = Again(task.task_id)
+        self._parts.on_ended()
+        self._apply(following)
+        if isinstance(following, Park) and not self._draining:
+            known.recovery = self._background.start(f"grace of {task.task_id}", self._await_recovery(known))
+        if held.stop is StopReason.CANCELLED or (held.stop is StopReason.FENCED and isinstance(following, Park)):
+            # It came while the journal took note of the parking or of the next attempt.
+            known.ends_as = held.stop if held.stop is StopReason.FENCED else None
+            self._apply(Cancel(task.task_id))
 
-    async def _execute(self, held: _Held, reporter: "TaskReporter") -> TaskOutcome:
-        if (stopped := _stopped(held, reporter.runtime_handle)) is not None:
-            return stopped
+    async def _execute(self, held: _Held) -> TaskOutcome | NotReady | None:
+        """None: stopped as stale."""
+        task, reporter = held.known.task, held.known.reporter
+        if held.is_stopped():
+            return _stopped(held)
         # A task of its own: cancelling it cannot hit the recording of its outcome, nor come before its first step.
         held.execution = asyncio.create_task(
-            self._parts.executor.execute(held.task, reporter), name=f"execute {held.task.task_id}"
+            self._parts.executor.execute(task, reporter), name=f"execute {task.task_id}"
         )
         try:
             return await held.execution
         except asyncio.CancelledError as error:
-            if (stopped := _stopped(held, reporter.runtime_handle)) is not None:
-                return stopped
+            if held.is_stopped():
+                return _stopped(held)
             if _is_being_cancelled():
                 raise
-            return _bug(held.task, error, reporter.runtime_handle)
+            return _bug(task, error, reporter.runtime_handle)
+        except StaleAttemptError as error:
+            log.warning("Not started", error=str(error))
+            return None
         except Exception as error:  # noqa: BLE001 - one bug must not take nineteen neighbours along
-            return _bug(held.task, error, reporter.runtime_handle)
+            return _bug(task, error, reporter.runtime_handle)
         finally:
             held.execution = None
 
-    def _end_unstarted(self, task: Task, outcome: TaskOutcome) -> None:
-        del self._tasks[task.task_id]
-        _ = self._background.start(f"end {task.task_id}", self._record_unstarted(task, outcome))
+    async def _conclude(self, held: _Held, result: TaskOutcome | NotReady | None) -> Event:
+        """Journals how the use of the slot ended; answers what the scheduler is told."""
+        known, task_id = held.known, held.known.task.task_id
+        if held.stop is StopReason.FENCED or (isinstance(result, NotReady) and held.stop is StopReason.CANCELLED):
+            result = _stopped(held)
+        if result is None:
+            if held.successor is None:
+                await known.reporter.fenced()
+            return Finished(task_id)
+        if isinstance(result, NotReady):
+            if known.grace_left_sec > 0:
+                known.fault = result
+                is_parked = await known.reporter.parked(result, known.grace_left_sec)
+                return Park(task_id) if is_parked else Finished(task_id)
+            result = _failed(result, known)
+        if _may_try_again(known.task, result):
+            _, is_queued = await self._next_attempt(known, result)
+            return Again(task_id) if is_queued else Finished(task_id)
+        await known.reporter.ended(result)
+        return Finished(task_id)
 
-    async def _record_unstarted(self, task: Task, outcome: TaskOutcome) -> None:
+    async def _next_attempt(self, known: _Known, outcome: TaskOutcome) -> tuple[_Known, bool]:
+        """Known at once, journaled behind: whoever withdraws it meanwhile ends the new attempt, in that order."""
+        following = self._know(replace(known.task, attempt=known.task.attempt + 1))
+        return following, await known.reporter.retried(outcome)
+
+    # ---- without a slot ----------------------------------------------------------------------------------------------
+
+    async def _await_recovery(self, known: _Known) -> None:
+        """The grace of a parked task (R8.3). Cancelled when the task is withdrawn, superseded, or the agent drains."""
+        task, clock, began = known.task, self._parts.clock, self._parts.clock.monotonic()
+        assert known.fault is not None, "it was parked for a fault"
         with bind_context(run_id=task.run.run_id, device_id=task.device_id):
-            await TaskReporter(task, self._parts).ended(outcome)
+            fault = await self._parts.readiness.wait_ready(task.device_id, known.fault, known.grace_left_sec)
+            # From here on nobody cancels this half-way.
+            known.recovery = None
+            known.grace_left_sec -= clock.monotonic() - began
+            if fault is None:
+                log.info("The phone answers again")
+                self._apply(Recover(task.task_id))
+            else:
+                await self._grace_is_over(known, _failed(fault, known))
+
+    async def _grace_is_over(self, known: _Known, outcome: TaskOutcome) -> None:
+        task_id = known.task.task_id
+        if not _may_try_again(known.task, outcome):
+            known.ends_as = outcome
+            self._apply(Cancel(task_id))
+            return
+        following, is_queued = await self._next_attempt(known, outcome)
+        if self._known.get(task_id) is not following:
+            return
+        if not is_queued:
+            following.ends_as = StopReason.FENCED
+        self._apply(Again(task_id) if is_queued else Cancel(task_id))
+
+    def _end_unstarted(self, known: _Known) -> None:
+        del self._known[known.task.task_id]
+        _stop_waiting(known)
+        _ = self._background.start(f"end {known.task.task_id}", self._record_unstarted(known))
+
+    async def _record_unstarted(self, known: _Known) -> None:
+        with bind_context(run_id=known.task.run.run_id, device_id=known.task.device_id):
+            if isinstance(known.ends_as, StopReason):
+                await known.reporter.fenced()
+            else:
+                await known.reporter.ended(known.ends_as or _cancelled("cancelled while it had no slot", known))
         self._parts.on_ended()
 
-    async def _await_lock(self, task: Task) -> None:
+    async def _await_lock(self, known: _Known) -> None:
         """Another agent on this PC works on the phone: its slot is given to others until the phone is free."""
-        clock, locks, device_id = self._parts.clock, self._parts.locks, task.device_id
+        clock, locks, task = self._parts.clock, self._parts.locks, known.task
+        device_id = task.device_id
         log.warning("Another agent on this PC uses the phone; waiting", run_id=task.run.run_id, device_id=device_id)
         deadline = clock.monotonic() + DEVICE_LOCK_WAIT_SEC
-        while task.task_id in self._tasks and clock.monotonic() < deadline:
+        while task.task_id in self._known and clock.monotonic() < deadline:
             await clock.sleep(LOCK_LOOK_SEC)
             if locks.acquire(device_id):
                 locks.release(device_id)
@@ -218,11 +327,12 @@ class SchedulerLoop:
         self._apply(DeviceReady(device_id))
 
     def _give_up_on_lock(self, task: Task) -> None:
-        if self._state.device_of(task.task_id) is None:
+        known = self._known.get(task.task_id)
+        if known is None:
             return
-        decide(self._state, Cancel(task.task_id))
         message = f"another agent on this PC used the phone for {DEVICE_LOCK_WAIT_SEC:.0f} s"
-        self._end_unstarted(task, TaskOutcome(TaskState.FAILED, FailureReason.DEVICE_RESERVED, message))
+        known.ends_as = TaskOutcome(TaskState.FAILED, FailureReason.DEVICE_RESERVED, message)
+        self._apply(Cancel(task.task_id))
 
     async def _nothing_held_within(self, seconds: float) -> bool:
         try:
@@ -233,89 +343,42 @@ class SchedulerLoop:
         return True
 
 
-class TaskReporter:
-    """`ports.Reporter` of one task: what it is told is in the journal before it returns.
-
-    A journal that cannot be written (a full disk) is waited for: the slot is held, nothing is lost.
-    """
-
-    def __init__(self, task: Task, parts: LoopParts) -> None:
-        self.runtime_handle: str | None = None
-        self._task = task
-        self._parts = parts
-        self._started_at_ms: int | None = None
-        self._started = 0.0
-
-    async def started(self, runtime_handle: str) -> None:
-        """See `Reporter`."""
-        payload = self._parts.narrator.task_started(self._task, runtime_handle)
-        self.runtime_handle, self._started_at_ms = runtime_handle, payload.timestamp
-        self._started = self._parts.clock.monotonic()
-        if not await self._journaled(lambda: self._parts.ledger.begin_task(payload)):
-            raise RuntimeError(f"the journal has no queued task {self._task.task_id} of attempt {self._task.attempt}")
-
-    async def progress(self, step: StepProgress) -> None:
-        """See `Reporter`. Telemetry: lost when the journal cannot take it."""
-        try:
-            await self._parts.ledger.record_progress(self._parts.narrator.task_progress(self._task, step))
-        except JournalError as error:
-            log.warning("A step's progress is not recorded", step_id=step.step_id, error=str(error))
-
-    async def ended(self, outcome: TaskOutcome) -> None:
-        """The task's one terminal state."""
-        payload = self._finished(outcome)
-        if not await self._journaled(lambda: self._parts.ledger.end_task(payload)):
-            log.error("The journal knows no open task with this attempt", task_id=self._task.task_id)
-        reason = outcome.failure_reason
-        log.info(
-            f"Task finished status={payload.status}",
-            task_id=self._task.task_id,
-            **({"reason": reason, "error": outcome.error_message or ""} if reason is not None else {}),
-        )
-
-    def _finished(self, outcome: TaskOutcome) -> TaskFinished:
-        duration = None
-        if self._started_at_ms is not None:
-            duration = round((self._parts.clock.monotonic() - self._started) * 1000)
-        narrate = self._parts.narrator.task_finished
-        try:
-            return narrate(self._task, outcome, started_at_ms=self._started_at_ms, duration_ms=duration)
-        except ValidationError as error:
-            # A bug again; the phone must still get its one honest answer.
-            log.error("The executor's outcome breaks the contract", exc_info=True, task_id=self._task.task_id)
-            bad = TaskOutcome(TaskState.FAILED, FailureReason.UNKNOWN, f"the outcome breaks the contract: {error}")
-            return narrate(self._task, bad, started_at_ms=self._started_at_ms, duration_ms=duration)
-
-    async def _journaled(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        failures = 0
-        while True:
-            try:
-                return await write()
-            except JournalError as error:
-                failures += 1
-                log.error("The journal cannot be written; trying again", error=str(error), failures=failures)
-                await self._parts.clock.sleep(ladder_delay_sec(failures, OUTBOX_RETRY_LADDER_SEC, self._parts.rng))
+def _may_try_again(task: Task, outcome: TaskOutcome) -> bool:
+    """A fault of the phone or of the infrastructure, and attempts are left; a recipe's fault would come again."""
+    reason = outcome.failure_reason
+    if outcome.status is not TaskState.FAILED or reason is None or task.attempt >= task.run.max_attempts:
+        return False
+    return reason.failure_class in (FailureClass.DEVICE, FailureClass.INFRASTRUCTURE)
 
 
 def _stop(held: _Held, reason: StopReason) -> None:
-    if held.stop is None:
+    # A stale attempt stays stale, whatever else it was asked before.
+    if held.stop is None or reason is StopReason.FENCED:
         held.stop = reason
         if held.execution is not None:
             held.execution.cancel()
 
 
-def _stopped(held: _Held, runtime_handle: str | None) -> TaskOutcome | None:
+def _stop_waiting(known: _Known) -> None:
+    if known.recovery is not None:
+        known.recovery.cancel()
+        known.recovery = None
+
+
+def _stopped(held: _Held) -> TaskOutcome | None:
+    """How a task ends that was stopped from outside; None: as if it had never been."""
+    assert held.stop is not None, "it was stopped"
     match held.stop:
-        case None:
+        case StopReason.FENCED:
             return None
         case StopReason.CANCELLED:
-            return replace(_cancelled("cancelled while it was running"), runtime_handle=runtime_handle)
+            return _cancelled("cancelled while it was running", held.known)
         case StopReason.SHUTDOWN:
             return TaskOutcome(
                 TaskState.FAILED,
                 FailureReason.NODE_RESTARTED,
                 "the node agent was stopped while this task was running",
-                runtime_handle=runtime_handle,
+                runtime_handle=held.known.reporter.runtime_handle,
             )
 
 
@@ -331,5 +394,11 @@ def _bug(task: Task, error: BaseException, runtime_handle: str | None) -> TaskOu
     return TaskOutcome(TaskState.FAILED, FailureReason.UNKNOWN, message, runtime_handle=runtime_handle)
 
 
-def _cancelled(message: str) -> TaskOutcome:
-    return TaskOutcome(TaskState.CANCELLED, FailureReason.CANCELLED, message)
+def _failed(fault: NotReady, known: _Known) -> TaskOutcome:
+    handle = known.reporter.runtime_handle
+    return TaskOutcome(TaskState.FAILED, fault.reason, fault.message, runtime_handle=handle)
+
+
+def _cancelled(message: str, known: _Known) -> TaskOutcome:
+    handle = known.reporter.runtime_handle
+    return TaskOutcome(TaskState.CANCELLED, FailureReason.CANCELLED, message, runtime_handle=handle)

@@ -52,7 +52,7 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A started task has ended its attempt and is to be tried again: first in its device's queue, which was served."""
+    """A started or parked task's attempt is over, another follows: first in its device's queue, which was served."""
 
     task_id: str
 

@@ -1,0 +1,40 @@
+"""What the loop acts through, and what it knows of the tasks that it has."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from muster.agent.journal import TaskLedger
+from muster.agent.narrate import Narrator
+from muster.agent.ports import Executor
+from muster.agent.readiness import Readiness
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS
+from muster.runtime.clock import Clock
+
+
+class DeviceLocks(Protocol):
+    """Exclusive use of a phone among the agents of this PC."""
+
+    def acquire(self, device_id: str) -> bool:
+        """At once, or False when another process has it."""
+        ...
+
+    def release(self, device_id: str) -> None:
+        """Gives it back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopParts:
+    """What the loop acts through. `on_ended` is called after each task's end is journaled."""
+
+    executor: Executor
+    ledger: TaskLedger
+    locks: DeviceLocks
+    narrator: Narrator
+    clock: Clock
+    rng: random.Random
+    on_ended: Callable[[], None]
+    readiness: Readiness
+    grace_sec: float = DEVICE_GRACE_WAIT_MS / 1000
