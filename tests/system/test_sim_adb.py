@@ -81,8 +81,7 @@ def phone(rack: Rack) -> Phone:
 
 async def in_state(rack: Rack, phone: Phone, state: str | None) -> None:
     async with asyncio.timeout(30):
-        assert rack._attacher is not None
-        await rack._attacher.wait_until(lambda: rack.adb_state(phone) == state)
+        await rack.wait_until(lambda: rack.adb_state(phone) == state)
 
 
 async def test_devices_lists_every_phone_with_its_model(rack: Rack, adb: Adb) -> None:
@@ -212,8 +211,7 @@ async def test_the_rack_attaches_its_phones_again_when_the_server_has_been_kille
     address = rack.adb_address
     assert (await adb("kill-server")).status == 0
     async with asyncio.timeout(30):
-        assert rack._attacher is not None
-        await rack._attacher.wait_until(lambda: all(rack.adb_state(p) is None for p in rack.phones.values()))
+        await rack.wait_until(lambda: all(rack.adb_state(p) is None for p in rack.phones.values()))
         await rack.wait_online()
     assert rack.adb_address == address
     assert (await adb("devices")).text.count("\tdevice") == 4

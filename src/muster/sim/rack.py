@@ -1,7 +1,7 @@
 """The virtual rack: phones drawn from a seed, attached to a real adb server, and changed while they run."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -175,8 +175,12 @@ class Rack:
 
     async def wait_online(self) -> None:
         """Waits until the adb server shows every phone that should be online as `device`."""
+        await self.wait_until(lambda: all(self._online(phone) for phone in self._expected()))
+
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Waits until something about what the adb server shows (`adb_state`) holds; a time-out is the caller's."""
         assert self._attacher is not None, "the rack has not been entered"
-        await self._attacher.wait_until(lambda: all(self._online(phone) for phone in self._expected()))
+        await self._attacher.wait_until(holds)
 
     # ---- changing it
 

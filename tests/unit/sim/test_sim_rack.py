@@ -129,12 +129,11 @@ async def test_an_unauthorized_phone_is_authorized_once(rack: Rack) -> None:
 
 async def test_kick_and_reboot_are_two_ways_to_lose_a_phone_for_a_moment(rack: Rack) -> None:
     phone = rack.phones[ids(rack)[4]]
-    assert rack._attacher is not None
     for verb in ("kick", "reboot"):
         assert (await ask(rack, f"/phones/{phone.device_id}/{verb}", {}))[0] == 200
         async with asyncio.timeout(30):
-            await rack._attacher.wait_until(lambda: rack.adb_state(phone) != "device")
-            await rack._attacher.wait_until(lambda: rack.adb_state(phone) == "device")
+            await rack.wait_until(lambda: rack.adb_state(phone) != "device")
+            await rack.wait_until(lambda: rack.adb_state(phone) == "device")
 
 
 @pytest.mark.parametrize(
