@@ -9,10 +9,10 @@ from tests.support.manual_clock import ManualClock
 
 from muster.runtime.clock import SystemClock
 from muster.sim.casting import CastRack
+from muster.sim.display import make_screen
 from muster.sim.latency import NoPace
 from muster.sim.models import draw_identities
 from muster.sim.phone import Phone
-from muster.sim.rack import make_screen
 from muster.sim.vendor import VendorServer
 from muster.sim.vendor.actions import OWN_KEYBOARD
 from muster.sim.vendor.quirks import INSTANT
