@@ -74,6 +74,7 @@ class Backend:
     is_new_command: Callable[[], None] = lambda: None
     heartbeats: int = 0
     renewed: set[str] = field(default_factory=set)
+    asked_to_end: set[str] = field(default_factory=set)
     _commands: dict[str, _Command] = field(default_factory=dict)
     _instance: tuple[str, float] | None = None
 
@@ -83,6 +84,8 @@ class Backend:
         """Queues a command for the node; the tasks of a `run_start` are born."""
         for task in body.get("tasks", []):
             self.tasks[task["task_id"]] = BackendTask(task["task_id"], body["run_id"], task["device_id"])
+        ends = {body.get("task_id"), body.get("run_id")} if body["type"] in ("task_cancel", "run_stop") else set()
+        self.asked_to_end |= {task.task_id for task in self.tasks.values() if {task.task_id, task.run_id} & ends}
         self._commands[body["command_id"]] = _Command(body)
         self.trace.note("command", body["type"], body["command_id"][-6:])
         self.is_new_command()

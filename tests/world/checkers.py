@@ -16,6 +16,8 @@ from muster.contracts.events import EventType
 from muster.domain.task import TaskState
 
 IDLE_SEC = 3.0
+# The journal's longest rung between two tries to write.
+END_SEC = 60.0
 PROBE_WORK = "echo"
 Check = Callable[[Entry], None]
 
@@ -49,7 +51,7 @@ class Phones:
             case "life", (_, "starts"):
                 self.held.clear()
                 self._busy.clear()
-            case "locked", (device,):
+            case "locked", (device, _):
                 self._lock(device)
             case "unlocked", (device,):
                 if device in self._busy:
@@ -86,6 +88,7 @@ class Ledger:
         self._position = 0
         self._seq: dict[str, int] = defaultdict(int)
         self._ended: set[tuple[str, int]] = set()
+        self._must_end: dict[str, float] = {}
         self.facts: dict[str, dict[str, Any]] = {}
         self.telemetry: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, str] = {}
@@ -99,6 +102,14 @@ class Ledger:
                 self._recorded(event.event_id, event.body)
         for name, sha256 in connection.execute("SELECT name, sha256 FROM spool"):
             self.pictures[name] = sha256
+
+    def overdue(self) -> None:
+        """Once a second: a task that another overtook while it was parked has ended, or must."""
+        now_open = {task.task_id for task in tables.open_tasks(self._world.disk.connection)}
+        self._must_end = {task: until for task, until in self._must_end.items() if task in now_open}
+        for task, until in self._must_end.items():
+            if self._world.now() > until:
+                raise Violation(f"parked task {task[-6:]} was overtaken by a later one of its phone")
 
     def _fresh(self) -> list[Any]:
         every = tables.pending(self._world.disk.connection, 1_000_000, 1 << 40)
@@ -127,12 +138,17 @@ class Ledger:
 
     def _in_turn(self, task: str, device: str) -> None:
         rows = self._world.disk.connection.execute(
-            "SELECT task_id FROM tasks WHERE device_id = ? AND state IN ('queued', 'running', 'waiting')"
+            "SELECT task_id, state FROM tasks WHERE device_id = ? AND state IN ('queued', 'running', 'waiting')"
             " AND position < (SELECT position FROM tasks WHERE task_id = ?)",
             (device, task),
         )
         # What was handed out again came again.
-        earlier = [other for (other,) in rows if other not in self._world.backend.renewed]
+        open_here = [(other, state) for other, state in rows if other not in self._world.backend.renewed]
+        # A parked task whose grace is over has left the queue: its end is on its way into the journal.
+        for other, state in open_here:
+            if state == TaskState.WAITING:
+                self._must_end.setdefault(other, self._world.now() + END_SEC)
+        earlier = [other for other, state in open_here if state != TaskState.WAITING]
         if earlier:
             raise Violation(f"task {task[-6:]} goes before {earlier[0][-6:]}, which came to {device} earlier")
 
@@ -155,8 +171,8 @@ class Turns:
                 self._reset(entry.at if state == "settled" else None)
             case "refused", (device,):
                 self._refused[device] = entry.at
-            case "locked", (device,):
-                self._served(device)
+            case "locked", (device, state):
+                self._served(device, state)
             case "unlocked", _:
                 self.look()
 
@@ -166,11 +182,10 @@ class Turns:
         self._ready_since.clear()
         self._idle_since = None
 
-    def _served(self, device: str) -> None:
+    def _served(self, device: str, state: str) -> None:
         self._passed.pop(device, None)
         self.look()
-        heads = self._heads()
-        if heads.get(device) == TaskState.WAITING:
+        if state == TaskState.WAITING:
             return  # it gets its slot back first (R8.5)
         for other in self._ready_since:
             self._passed[other][device] += 1
@@ -204,6 +219,10 @@ class Turns:
             and device not in self._world.reserved
             and now - self._refused.get(device, -10.0) > 2.5
         ]
+
+    def head(self, device: str) -> str:
+        """The state of the phone's oldest open task, empty when it has none."""
+        return self._heads().get(device, "")
 
     def _heads(self) -> dict[str, str]:
         """Each phone's oldest open task: its state."""
@@ -253,6 +272,8 @@ def agreement(world: Observed) -> None:
     for task in world.backend.tasks.values():
         if not task.status.is_terminal:
             raise Violation(f"task {task.task_id[-6:]} is {task.status} at the backend for ever")
+        if task.status is TaskState.CANCELLED and task.task_id not in world.backend.asked_to_end:
+            raise Violation(f"task {task.task_id[-6:]} is cancelled, and nobody asked for it")
         at_node = journaled.get(task.task_id)
         at_backend = (task.status, task.attempt, task.failure_reason)
         if at_node is not None and at_node != at_backend:

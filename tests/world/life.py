@@ -1,5 +1,6 @@
 """One process of the agent, from its start to its end; what it left running cannot act after that."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.world.trace import Trace
@@ -30,11 +31,12 @@ class Life:
 
 @dataclass
 class MemoryLocks:
-    """`scheduler.loop.DeviceLocks` of one process. `elsewhere` belongs to another agent on the PC."""
+    """`DeviceLocks` of one process. `elsewhere`: another agent has it. `head`: state of a phone's oldest open task."""
 
     life: Life
     trace: Trace
     elsewhere: set[str]
+    head: Callable[[str], str]
     held: set[str] = field(default_factory=set)
 
     def acquire(self, device_id: str) -> bool:
@@ -42,7 +44,7 @@ class MemoryLocks:
         if device_id in self.elsewhere:
             self.trace.note("refused", device_id)
             return False
-        self.trace.note("locked", device_id)
+        self.trace.note("locked", device_id, self.head(device_id))
         self.held.add(device_id)
         return True
 

@@ -43,7 +43,7 @@ class Trace:
 
     def note(self, kind: str, *fields: Any) -> None:
         entry = Entry(self._now(), kind, fields)
-        if self._peek is not None and (kind, fields, entry.at) == ("unlocked", self._peek.fields, self._peek.at):
+        if self._peek is not None and (kind, fields, entry.at) == ("unlocked", self._peek.fields[:1], self._peek.at):
             self._peek = None
             return
         self.flush()

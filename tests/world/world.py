@@ -281,13 +281,18 @@ class World:
         self.at(self.now() + LOOK_SEC, self._look)
         self.trace.flush()
         self._turns.look()
+        self._ledger.overdue()
         if not self._healed or self._over or self._life is None or self._life.is_draining:
             return
         if self._is_quiet():
             self._over = True
             self._stop_politely()
-        elif self.now() > self.plan.heal_at + HEALING_SEC + TASK_SEC * sum(len(run.devices) for run in self.plan.runs):
+        elif self.now() > self.plan.heal_at + self._healing_sec():
             raise Violation(f"not finished {self.now() - self.plan.heal_at:.0f} s after everything was healed")
+
+    def _healing_sec(self) -> float:
+        tasks = sum(len(run.devices) for run in self.plan.runs)
+        return HEALING_SEC + TASK_SEC * (tasks / self.slots + len(self.plan.runs))
 
     def _is_quiet(self) -> bool:
         connection = self.disk.connection
@@ -403,7 +408,7 @@ class World:
             link=MemoryLink(self.network, self.backend, self.disk, life),
             journal=journal,
             rack=rack,
-            locks=MemoryLocks(life, self.trace, self.reserved),
+            locks=MemoryLocks(life, self.trace, self.reserved, self._turns.head),
             spool_folder=SPOOL,
             files=MemoryPictureFiles(self.disk, life),
             verify_picture=_as_it_is,
