@@ -160,8 +160,8 @@ class Outbox(Protocol):
         """Set by the journal, cleared by the sender."""
         ...
 
-    async def pending(self, count_max: int, bytes_max: int) -> Sequence[OutboxEvent]:
-        """The oldest events, at least one if any waits."""
+    async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
+        """The oldest events, at least one if any waits; half of them may be newer ones that nothing older holds up."""
         ...
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:

@@ -190,9 +190,11 @@ class SqliteJournal:
 
     # ---- outbox ------------------------------------------------------------------------------------------------------
 
-    async def pending(self, count_max: int, bytes_max: int) -> Sequence[OutboxEvent]:
+    async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
         """See `Outbox`."""
-        return await self._commits.run(lambda connection: tables.pending(connection, count_max, bytes_max))
+        return await self._commits.run(
+            lambda connection: tables.pending(connection, count_max, bytes_max, fresh_since_ms)
+        )
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
         """See `Outbox`."""

@@ -303,15 +303,49 @@ def is_pending(connection: Connection, subject: str) -> bool:
     return connection.execute("SELECT 1 FROM outbox WHERE subject = ? LIMIT 1", (subject,)).fetchone() is not None
 
 
-def pending(connection: Connection, count_max: int, bytes_max: int) -> list[OutboxEvent]:
-    """The oldest first; at least one, whatever its size."""
+def pending(
+    connection: Connection, count_max: int, bytes_max: int, fresh_since_ms: int | None = None
+) -> list[OutboxEvent]:
+    """The oldest first; at least one, whatever its size.
+
+    Behind a backlog, up to half of the batch is for what happened since `fresh_since_ms` (epoch ms) to tasks, runs and
+    commands of which nothing older waits; whatever is taken of one of them is its oldest, so its order is kept.
+    """
+    rows = connection.execute("SELECT position FROM outbox ORDER BY position LIMIT ?", (count_max + 1,)).fetchall()
+    if fresh_since_ms is None or len(rows) <= count_max:
+        return _batch(connection, "position >= ?", (0,), count_max, bytes_max)
+    oldest = _batch(connection, "position >= ?", (0,), count_max - count_max // 2, bytes_max - bytes_max // 2)
+    is_fresh = (
+        # Unary plus: found by time, or each batch would read the whole backlog.
+        "+position > ? AND created_at_ms >= ? AND ? <= (SELECT first.created_at_ms FROM outbox first"
+        " WHERE first.subject = outbox.subject ORDER BY first.position LIMIT 1)"
+    )
+    values = (oldest[-1].position, fresh_since_ms, fresh_since_ms)
+    room = bytes_max - sum(event.size for event in oldest)
+    return [*oldest, *_batch(connection, is_fresh, values, count_max // 2, room, one_at_least=False, order="+position")]
+
+
+def _batch(
+    connection: Connection,
+    condition: str,
+    values: Sequence[Any],
+    count_max: int,
+    bytes_max: int,
+    *,
+    one_at_least: bool = True,
+    order: str = "position",
+) -> list[OutboxEvent]:
+    """In the order of recording, up to the first that does not fit."""
     batch: list[OutboxEvent] = []
     total = 0
-    rows = connection.execute("SELECT position, event_id, body FROM outbox ORDER BY position LIMIT ?", (count_max,))
+    rows = connection.execute(
+        f"SELECT position, event_id, body FROM outbox WHERE {condition} ORDER BY {order} LIMIT ?",  # noqa: S608
+        (*values, count_max),
+    )
     for position, event_id, body in rows:
         size = len(body.encode())
         total += size
-        if batch and total > bytes_max:
+        if total > bytes_max and (batch or not one_at_least):
             break
         batch.append(OutboxEvent(position, event_id, json.loads(body), size))
     rows.close()

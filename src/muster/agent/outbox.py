@@ -18,6 +18,7 @@ from muster.domain.limits import (
     EVENT_BATCH_MAX,
     OUTBOX_AUTH_RETRY_SEC,
     OUTBOX_COALESCE_MS,
+    OUTBOX_FRESH_SEC,
     OUTBOX_RETRY_LADDER_SEC,
 )
 from muster.runtime.backoff import ladder_delay_sec
@@ -117,7 +118,9 @@ class OutboxSender:
 
     async def _round(self) -> _Round:
         try:
-            events = await self._outbox.pending(EVENT_BATCH_MAX - 1, CALLBACK_BYTES_MAX)
+            events = await self._outbox.pending(
+                EVENT_BATCH_MAX - 1, CALLBACK_BYTES_MAX, self._clock.now_ms() - OUTBOX_FRESH_SEC * 1000
+            )
             items = [*self._take_heartbeat(), *(_Item(event.position, event.body) for event in events)]
             if not items:
                 return _Round.EMPTY

@@ -68,6 +68,8 @@ JOURNAL_GROUP_MAX: Final = 200
 JOURNAL_KEEP_DAYS: Final = 30
 OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
 OUTBOX_COALESCE_MS: Final = 3
+# What is younger has half of each batch for itself, so that a backlog of days does not hide the present.
+OUTBOX_FRESH_SEC: Final = 10
 OUTBOX_AUTH_RETRY_SEC: Final = 30.0
 DEAD_LETTERS_MAX: Final = 10_000
 CALLBACK_BYTES_MAX: Final = 1024 * 1024

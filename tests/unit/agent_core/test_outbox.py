@@ -330,3 +330,35 @@ async def test_flushing_gives_up_when_the_backend_is_gone(journal: SqliteJournal
     async with sending(journal, backend, ManualClock()) as sender:
         assert not await sender.flush(0.05)
     assert (await journal.depth()).total == 6
+
+
+async def test_behind_a_backlog_the_present_is_told_in_the_first_batch_and_each_tasks_order_is_kept(
+    journal: SqliteJournal,
+) -> None:
+    clock = ManualClock(now_ms=TELL.clock.now_ms() + 3 * 24 * 3600 * 1000)
+    for run in range(1, 121):
+        await run_of(journal, "A", "B", run=run)
+    today = narrator(clock)
+    fresh, old = run_start("Z", run=500), run_start("Y", run=501)
+    await accept(journal, old)
+    await accept(journal, fresh)
+    # Of Y's task something of three days ago still waits: its present has to wait behind it.
+    await journal.begin_task(TELL.task_started(tasks_of(old)[0], "usb-1"))
+    await journal.record_progress(today.task_progress(tasks_of(old)[0], step()))
+    await journal.begin_task(today.task_started(tasks_of(fresh)[0], "usb-1"))
+    await journal.record_progress(today.task_progress(tasks_of(fresh)[0], step()))
+    done = TaskOutcome(TaskState.SUCCEEDED)
+    await journal.end_task(today.task_finished(tasks_of(fresh)[0], done, started_at_ms=None, duration_ms=None))
+    batch = await journal.pending(199, 1 << 20, clock.now_ms() - 10_000)
+    of_fresh = [event.body for event in batch if event.body["payload"].get("device_id") == "Z"]
+    assert types_of(of_fresh) == ["task_started", "task_progress", "task_finished"]
+    assert not [event for event in batch if event.body["payload"].get("device_id") == "Y"]
+    assert len(batch) >= 100 and [event.position for event in batch] == sorted(event.position for event in batch)
+    backend = MemoryBackend()
+    async with sending(journal, backend) as sender:
+        assert await sender.flush(60)
+    by_task: dict[str, list[int]] = {}
+    for event in backend.applied:
+        if "task_id" in event["payload"]:
+            by_task.setdefault(event["payload"]["task_id"], []).append(event["payload"]["seq"])
+    assert all(seqs == sorted(seqs) for seqs in by_task.values())
