@@ -103,7 +103,7 @@ class TaskPayload(Payload):
 
 
 class TaskStarted(TaskPayload):
-    """The task has its slot; preflight begins."""
+    """The task has its slot; preflight begins. Told again when a parked task has its slot back."""
 
     status: Literal[TaskState.RUNNING] = TaskState.RUNNING
     runtime_handle: RuntimeHandleField
@@ -112,7 +112,12 @@ class TaskStarted(TaskPayload):
 
 
 class TaskProgress(TaskPayload):
-    """A step began, ended, or waits. `step` is its phase."""
+    """A step began, ended, or waits. `step` is its phase.
+
+    Two are told beside the recipe's steps: `device-preflight` (waiting with `wait_until` while a parked task's phone
+    has its grace, then completed or failed) and `attempt-end` (failed, with the reason: the attempt is over and
+    another one follows, of which the next `task_started` is the fact). Only the last one ends by `task_finished`.
+    """
 
     status: StepState
     step: str = Field(max_length=64)
