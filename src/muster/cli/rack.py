@@ -56,6 +56,9 @@ def sim(
     latency: Annotated[
         Latency, typer.Option("--latency", help="As measured on real phones, or none.")
     ] = Latency.MEASURED,
+    speed: Annotated[
+        float, typer.Option("--speed", min=0.01, max=1_000, help="2 makes every latency half as long.")
+    ] = 1.0,
     data: Annotated[Path | None, typer.Option("--data", help="Folder for the private adb server's keys.")] = None,
     stop_on_eof: StopOnEofOption = False,
 ) -> None:
@@ -79,6 +82,7 @@ def sim(
         vendor_port=vendor_port,
         control_port=control_port,
         latency=latency.value,
+        speed=speed,
         profile=profile,
         data_dir=data,
     )
@@ -111,10 +115,22 @@ def list_(control: ControlOption = CONTROL_DEFAULT, json: JsonOption = False) ->
 def set_(
     device: DeviceArgument,
     state: Annotated[
-        str | None, typer.Option("--state", help="device, unauthorized, offline, missing, hung or booting.")
+        str | None, typer.Option("--state", help="device, unauthorized, offline, missing, hung, booting or no_adb.")
     ] = None,
     battery: Annotated[int | None, typer.Option("--battery", min=0, max=100, help="Per cent.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="Degrees.")] = None,
+    powered: Annotated[bool | None, typer.Option("--powered/--unplugged", help="Whether it charges.")] = None,
+    free_bytes: Annotated[int | None, typer.Option("--free-bytes", min=0, help="Room left on its disk.")] = None,
+    asleep: Annotated[bool | None, typer.Option("--asleep/--awake", help="Whether its screen is dark.")] = None,
+    dialog: Annotated[
+        str | None, typer.Option("--dialog", help="Shows update, permission, low_battery, anr or crash.")
+    ] = None,
+    sign_in: Annotated[
+        str | None, typer.Option("--sign-in", help='JSON: how signing in goes, such as {"always_fails": true}.')
+    ] = None,
+    accident: Annotated[
+        str | None, typer.Option("--accident", help='JSON: what will happen, such as {"what": "hang"}.')
+    ] = None,
     property_: Annotated[list[str] | None, typer.Option("--property", help="NAME=VALUE; may be repeated.")] = None,
     control: ControlOption = CONTROL_DEFAULT,
     json: JsonOption = False,
@@ -123,12 +139,21 @@ def set_(
 
     Example: muster sim set ABC123 --state offline
     """
-    change: dict[str, Any] = {"state": state, "battery": battery, "temperature": temperature}
-    change = {name: value for name, value in change.items() if value is not None}
-    if property_:
-        change["properties"] = dict(_pair(text) for text in property_)
+    asked: dict[str, Any] = {
+        "state": state,
+        "battery": battery,
+        "temperature": temperature,
+        "powered": powered,
+        "free_bytes": free_bytes,
+        "asleep": asleep,
+        "dialog": dialog,
+        "sign_in": _document("--sign-in", sign_in),
+        "accident": _document("--accident", accident),
+        "properties": dict(_pair(text) for text in property_) if property_ else None,
+    }
+    change = {name: value for name, value in asked.items() if value is not None}
     if not change:
-        raise CommandFailed("nothing to change; give --state, --battery, --temperature or --property")
+        raise CommandFailed("nothing to change; `muster sim set --help` tells what can be")
     _tell_phone(_ask(control, "POST", f"/phones/{quote(device, safe='')}", change), json=json)
 
 
@@ -159,6 +184,14 @@ def _pair(text: str) -> tuple[str, str]:
     if not re.fullmatch(r"[\w.-]+", name) or not equals:
         raise CommandFailed(f"--property {text!r} is not NAME=VALUE")
     return name, value
+
+
+def _document(option: str, text: str | None) -> Any:
+    """The option's JSON; what it may hold is checked by the rack."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise CommandFailed(f"{option} {text!r} is not JSON: {error}") from error
 
 
 def _tell_phone(phone: dict[str, Any], *, json: bool) -> None:
