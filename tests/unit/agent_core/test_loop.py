@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -501,6 +502,28 @@ async def test_a_phone_that_comes_and_goes_uses_up_one_grace(tmp_path: Path) -> 
         (end,) = await stage.finished(1)
         assert (end["status"], end["failure_reason"]) == ("failed", "device_unresponsive")
         assert readiness.graces == [15.0, 8.0, 1.0]
+
+
+async def test_each_use_of_a_slot_is_logged_with_its_length_and_with_what_became_of_the_task(tmp_path: Path) -> None:
+    clock, log, readiness = ManualClock(), io.StringIO(), ScriptedReadiness()
+    configure_logs(json_lines=True, stream=log)
+    executor = Faulty(faults={"A": [HANGS]})
+    async with at_work(tmp_path, executor, clock=clock, readiness=readiness) as stage:
+        await stage.take("A")
+        await readiness.has("A")
+        await clock.advance(60)
+        readiness.answer("A")
+        await executor.has_started(1)
+        await clock.advance(5)
+        executor.let_end("A")
+        await stage.finished(1)
+        await stage.loop.drain(20)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    uses = [line for line in lines if line["event"] == "Slot given back"]
+    assert [(use["device_id"], use["held_ms"], use["then"]) for use in uses] == [
+        ("A", 0, "park"),
+        ("A", 5_000, "finished"),
+    ]
 
 
 async def test_cancelling_a_parked_task_ends_it_at_once_and_clears_its_timer(tmp_path: Path) -> None:

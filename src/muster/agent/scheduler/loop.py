@@ -69,9 +69,13 @@ class _Known:
 
 @dataclass(slots=True)
 class _Held:
-    """A task that has a slot. `stop` is set before its execution is cancelled, so that the cause is known."""
+    """A task that has a slot, since `since` (monotonic seconds).
+
+    `stop` is set before its execution is cancelled, so that the cause is known.
+    """
 
     known: _Known
+    since: float
     stop: StopReason | None = None
     execution: asyncio.Task[TaskOutcome | NotReady] | None = None
     successor: Task | None = None
@@ -187,7 +191,7 @@ class SchedulerLoop:
         if not self._parts.locks.acquire(device_id):
             _ = self._background.start(f"lock of {device_id}", self._await_lock(known))
             return decide(self._state, PutBack(task.task_id))
-        held = self._held[task.task_id] = _Held(known)
+        held = self._held[task.task_id] = _Held(known, self._parts.clock.monotonic())
         self._nothing_held.clear()
         _ = self._background.start(f"task {task.task_id}", self._run(held))
         return ()
@@ -208,6 +212,7 @@ class SchedulerLoop:
         if held.successor is not None:
             self._know(held.successor)
             following = Again(task.task_id)
+        self._note_use(held, following)
         self._parts.on_ended()
         self._apply(following)
         if isinstance(following, Park) and not self._draining:
@@ -216,6 +221,19 @@ class SchedulerLoop:
             # It came while the journal took note of the parking or of the next attempt.
             known.ends_as = held.stop if held.stop is StopReason.FENCED else None
             self._apply(Cancel(task.task_id))
+
+    def _note_use(self, held: _Held, following: Event) -> None:
+        """The record from which a rack's use of its slots can be computed; the line's own time is the end."""
+        task, held_ms = held.known.task, round((self._parts.clock.monotonic() - held.since) * 1000)
+        log.info(
+            "Slot given back",
+            run_id=task.run.run_id,
+            device_id=task.device_id,
+            task_id=task.task_id,
+            attempt=task.attempt,
+            held_ms=held_ms,
+            then=type(following).__name__.lower(),
+        )
 
     async def _execute(self, held: _Held) -> TaskOutcome | NotReady | None:
         """None: stopped as stale."""
