@@ -1,0 +1,166 @@
+"""A rack of virtual phones in the test's own process; backend and agent are processes, between them is what is real."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.support.processes import SECRET, Process, muster
+
+from muster.client.http import MusterClient
+from muster.contracts.api import CreateRun, DeviceView, RunDetail, Target, TaskView
+from muster.domain.task import TaskState
+from muster.sim.phone import Phone
+from muster.sim.rack import Rack
+from muster.sim.settings import RackSettings
+
+PATIENCE_SEC = 90.0
+LOOK_SEC = 0.05
+PAGE = 200
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a slot as the agent's log records it. Epoch seconds; `then`: finished, park or again."""
+
+    device_id: str
+    task_id: str
+    began: float
+    ended: float
+    then: str
+
+
+@dataclass
+class WholeRack:
+    """What runs, and what it says of itself."""
+
+    rack: Rack
+    client: MusterClient
+    agent: Process
+    folder: Path
+
+    @property
+    def phones(self) -> list[Phone]:
+        """In the order in which a run takes them."""
+        return sorted(self.rack.phones.values(), key=lambda phone: phone.device_id)
+
+    async def start(self, workflow_id: str, phones: Sequence[Phone] = (), **fields: Any) -> str:
+        """A run on these phones, or on all."""
+        target = Target(device_ids=[phone.device_id for phone in phones]) if phones else Target()
+        run = await self.client.create_run(CreateRun(workflow_id=workflow_id, target=target, **fields))
+        return run.run_id
+
+    async def run_until(self, run_id: str, holds: Callable[[RunDetail], bool]) -> RunDetail:
+        """Asks for the run until it is as wanted; fails with what it is."""
+        run = await self.client.run(run_id)
+        try:
+            async with asyncio.timeout(PATIENCE_SEC):
+                while not holds(run):
+                    await asyncio.sleep(LOOK_SEC)
+                    run = await self.client.run(run_id)
+        except TimeoutError:
+            raise AssertionError(f"it never became so:\n{describe(run)}\n{self.agent.output}") from None
+        return run
+
+    async def ended(self, run_id: str) -> RunDetail:
+        """The run when it is over."""
+        return await self.run_until(run_id, lambda run: run.status.is_terminal)
+
+    async def devices(self) -> dict[str, DeviceView]:
+        """What the backend knows of each phone; a rack has fewer than a page holds."""
+        page = await self.client.devices(limit=PAGE)
+        return {device.device_id: device for device in page.devices}
+
+    # ---- what the agent's log records --------------------------------------------------------------------------------
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Its lines with this text, `at` being their time in epoch seconds."""
+        lines = [json.loads(line) for line in self.agent.lines if line.startswith("{") and event in line]
+        return [{**line, "at": _epoch(line["timestamp"])} for line in lines if line["event"] == event]
+
+    def uses(self, run_id: str) -> list[Use]:
+        """Each use of a slot for this run, in the order in which they ended."""
+        lines = [line for line in self.logged("Slot given back") if line["run_id"] == run_id]
+        return [
+            Use(line["device_id"], line["task_id"], line["at"] - line["held_ms"] / 1000, line["at"], line["then"])
+            for line in lines
+        ]
+
+
+@asynccontextmanager
+async def whole_rack(
+    folder: Path,
+    settings: RackSettings,
+    *workflows: Mapping[str, Any],
+    slots: int = 20,
+    environment: Mapping[str, str] | None = None,
+    on_ready: Literal["all online", "no wait"] = "all online",
+) -> AsyncIterator[WholeRack]:
+    """Everything up and the phones known to the backend. `environment`: settings of backend and agent."""
+    async with (
+        Rack(settings) as rack,
+        muster(
+            "backend", "--port", "0", "--data", str(folder / "backend"), cwd=folder, environment=environment
+        ) as backend,
+    ):
+        url = (await backend.wait_for_line(r"muster backend ready on (\S+)"))[1]
+        options = ["--backend", url, "--node-id", "PC-01", "--data", str(folder / "node"), "--log-json"]
+        options += ["--adb-server", "{}:{}".format(*rack.adb_address), "--vendor-url", rack.vendor_url or "none"]
+        options += ["--concurrency", str(slots)]
+        async with (
+            MusterClient(url, secret=SECRET) as client,
+            muster("agent", *options, cwd=folder, environment=environment) as agent,
+        ):
+            for workflow in workflows:
+                await client.put_workflow(workflow["workflow_id"], workflow)
+            await agent.wait_for_line("muster agent PC-01 ready")
+            whole = WholeRack(rack, client, agent, folder)
+            if on_ready == "all online":
+                await _all_online(whole)
+            yield whole
+        assert "Traceback" not in agent.output + backend.output
+
+
+async def _all_online(whole: WholeRack) -> None:
+    async with asyncio.timeout(PATIENCE_SEC):
+        online = 0
+        while online < len(whole.phones):
+            await asyncio.sleep(LOOK_SEC)
+            online = sum(device.online for device in (await whole.devices()).values())
+
+
+def task_of(run: RunDetail, phone: Phone) -> TaskView:
+    """The phone's part of the run."""
+    return next(task for task in run.tasks if task.device_id == phone.device_id)
+
+
+def is_waiting(task: TaskView) -> bool:
+    """As the Run Monitor shows it: WAIT, until when."""
+    return task.status is TaskState.WAITING and task.wait_until is not None
+
+
+def most_at_once(uses: Sequence[Use]) -> int:
+    """How many slots were in use at the same time; one that ends at the instant when another begins is not."""
+    edges = sorted([(use.began, 1) for use in uses] + [(use.ended, 0) for use in uses])
+    now = most = 0
+    for _, begins in edges:
+        now += 1 if begins else -1
+        most = max(most, now)
+    return most
+
+
+def describe(run: RunDetail) -> str:
+    """Every task on a line."""
+    lines = (
+        f"{task.device_id} {task.status} {task.failure_reason} step={task.step_id} {task.error_message or ''}"
+        for task in run.tasks
+    )
+    return "\n".join((f"{run.run_id} {run.status}", *lines))
+
+
+def _epoch(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
