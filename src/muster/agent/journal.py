@@ -6,7 +6,7 @@ Implementations: `journal_sqlite.py`; every one passes the same tests.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -79,6 +79,33 @@ class OutboxDepth:
     def total(self) -> int:
         """All of them."""
         return self.facts + self.telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """When the oldest event of each kind that waits was recorded, epoch ms; None: none waits."""
+
+    fact_ms: int | None
+    telemetry_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalFigures:
+    """What the journal can say of itself. `pictures` are those that still wait for the store.
+
+    The last four count since it was opened; `ended` by status and reason ("" for a success).
+    """
+
+    outbox: OutboxDepth
+    oldest: Waiting
+    dead_letters: int
+    pictures: int
+    picture_bytes: int
+    pictures_refused: int
+    accepted: int
+    retried: int
+    parked: int
+    ended: Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +241,8 @@ class Journal(Commands, TaskLedger, Outbox, SpoolLedger, Protocol):
 
     async def prune(self, before_ms: int) -> int:
         """Forgets runs that ended before (epoch ms) and have nothing left to tell; answers how many."""
+        ...
+
+    async def figures(self) -> JournalFigures:
+        """For metrics and health."""
         ...

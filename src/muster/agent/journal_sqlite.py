@@ -9,9 +9,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from muster.agent import journal_counts as counts
 from muster.agent import journal_tables as tables
 from muster.agent.group_commit import Commits, GroupCommit, OpenCommits
-from muster.agent.journal import DeadLetter, JournaledTask, Leftover, OutboxDepth, OutboxEvent, Refusal
+from muster.agent.journal import (
+    DeadLetter,
+    JournaledTask,
+    JournalFigures,
+    Leftover,
+    OutboxDepth,
+    OutboxEvent,
+    Refusal,
+)
 from muster.agent.narrate import cancelled_before
 from muster.agent.ports import SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
@@ -45,7 +54,7 @@ class SqliteJournal:
         self._spool_folder = spool_folder
         self._telemetry_max = telemetry_max
         self._told = False
-        self._commits: Commits = open_commits(path, tables.prepare, self._after_commit)
+        self._commits: Commits = open_commits(path, _prepare, self._after_commit)
 
     async def __aenter__(self) -> "SqliteJournal":
         await self._commits.open()
@@ -252,6 +261,10 @@ class SqliteJournal:
         """See `Journal`."""
         return await self._commits.run(lambda connection: tables.prune(connection, before_ms))
 
+    async def figures(self) -> JournalFigures:
+        """See `Journal`."""
+        return await self._commits.run(counts.figures)
+
     # ---- telling (on the writer thread, inside the transaction of what is told) --------------------------------------
 
     def _tell(self, connection: sqlite3.Connection, payload: Payload, subject: str) -> None:
@@ -275,6 +288,11 @@ class SqliteJournal:
         if self._told:
             self._told = False
             self.news.set()
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    tables.prepare(connection)
+    counts.prepare(connection)
 
 
 def _assignment(finished: TaskFinished) -> TaskAssignment:

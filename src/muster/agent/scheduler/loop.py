@@ -95,6 +95,8 @@ class SchedulerLoop:
         self._known: dict[str, _Known] = {}
         self._held: dict[str, _Held] = {}
         self._draining = False
+        # Set while the starts are made that a slot given back allows (monotonic seconds).
+        self._freed_at: float | None = None
         self._nothing_held = asyncio.Event()
         self._nothing_held.set()
 
@@ -192,6 +194,7 @@ class SchedulerLoop:
             _ = self._background.start(f"lock of {device_id}", self._await_lock(known))
             return decide(self._state, PutBack(task.task_id))
         held = self._held[task.task_id] = _Held(known, self._parts.clock.monotonic())
+        known.reporter.slot_freed_at = self._freed_at
         self._nothing_held.clear()
         _ = self._background.start(f"task {task.task_id}", self._run(held))
         return ()
@@ -214,7 +217,9 @@ class SchedulerLoop:
             following = Again(task.task_id)
         self._note_use(held, following)
         self._parts.on_ended()
+        self._freed_at = self._parts.clock.monotonic()
         self._apply(following)
+        self._freed_at = None
         if isinstance(following, Park) and not self._draining:
             known.recovery = self._background.start(f"grace of {task.task_id}", self._await_recovery(known))
         if held.stop is StopReason.CANCELLED or (held.stop is StopReason.FENCED and isinstance(following, Park)):

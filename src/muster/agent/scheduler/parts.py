@@ -27,7 +27,10 @@ class DeviceLocks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoopParts:
-    """What the loop acts through. `on_ended` is called after each task's end is journaled."""
+    """What the loop acts through. `on_ended` is called after each task's end is journaled.
+
+    `on_refilled` is told how many seconds after a slot was given back the next task's start was journaled in it.
+    """
 
     executor: Executor
     ledger: TaskLedger
@@ -38,3 +41,4 @@ class LoopParts:
     on_ended: Callable[[], None]
     readiness: Readiness
     grace_sec: float = DEVICE_GRACE_WAIT_MS / 1000
+    on_refilled: Callable[[float], None] = lambda _seconds: None

@@ -30,6 +30,8 @@ class TaskReporter:
 
     def __init__(self, task: Task, parts: LoopParts) -> None:
         self.runtime_handle: str | None = None
+        # When the slot that it has now was given back by another task (monotonic seconds); None: it had lain free.
+        self.slot_freed_at: float | None = None
         self._task = task
         self._parts = parts
         self._started_at_ms: int | None = None
@@ -52,6 +54,9 @@ class TaskReporter:
             self._started_at_ms, self._started = payload.timestamp, self._parts.clock.monotonic()
         if not await self._journaled(lambda: self._ledger.begin_task(payload)):
             raise StaleAttemptError(f"attempt {self._task.attempt} of task {self._task.task_id} is not open here")
+        if self.slot_freed_at is not None:
+            self._parts.on_refilled(self._parts.clock.monotonic() - self.slot_freed_at)
+            self.slot_freed_at = None
         await self._no_longer_waiting(StepState.COMPLETED)
 
     async def progress(self, step: StepProgress) -> None:
