@@ -54,6 +54,8 @@ def test_the_truth_wins_in_whatever_order_it_comes(
         rng.shuffle(acts)
         for act in acts:
             await act()
+        # Whoever goes on after all is given up again when the node is gone for good.
+        await lose_the_node(rig)
         await agree(rig, run_id, dict(zip([task.device_id for task in tasks], ends, strict=True)))
 
     backend.run(example(backend.rig))

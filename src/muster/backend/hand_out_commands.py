@@ -32,10 +32,19 @@ class Seat:
 class HandOutCommands:
     """Hands commands to nodes, each again until it is acknowledged."""
 
-    def __init__(self, database: Database, bus: Bus, presence: Presence, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        bus: Bus,
+        presence: Presence,
+        on_afresh: Callable[[str, str], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        """`on_afresh`: told (node_id, instance_id) of an agent whose data folder nobody has ever spoken from."""
         self._database = database
         self._bus = bus
         self._presence = presence
+        self._on_afresh = on_afresh
         self._clock = clock
         self._seats: dict[str, Seat] = {}
 
@@ -54,6 +63,8 @@ class HandOutCommands:
             _log.warning("A second agent was refused", node_id=node_id, instance_id=instance_id)
             return _taken(node_id)
         self._presence.register(node_id)
+        if replaces is None:
+            await self._on_afresh(node_id, instance_id)
         with self._bus.listen(node_id) as listener:
             if seat.poll is not None:
                 seat.poll.wake()  # its client has given it up, or it would not ask again

@@ -88,7 +88,7 @@ class IngestEvents:
             # After the node's own words in the same batch, which say the same of each task, and better.
             await _refuse_tasks(tx, changes, known, now_ms)
             if changes.touched:
-                await _move_runs(tx, changes, now_ms)
+                await _move_runs(tx, changes, known, now_ms)
         for run_id, task_ids in changes.touched.items():
             self._watchers.changed(run_id, task_ids)
         accepted = {
@@ -152,6 +152,11 @@ class _Known:
             await runs.known(tx, run_ids) if run_ids else set(),
             {row.command_id: row for row in await commands.find(tx, command_ids)} if command_ids else {},
         )
+
+    @property
+    def presumed(self) -> bool:
+        """Whether a task among them had ended on a presumption."""
+        return any(row.presumed for row in self._tasks.values())
 
     def attempts(self) -> dict[str, int]:
         """Each task's attempt as it was before this batch."""
@@ -255,9 +260,11 @@ async def _apply(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
         await commands.acknowledge(tx, rows, now_ms)
 
 
-async def _move_runs(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
+async def _move_runs(tx: AsyncConnection, changes: Changes, known: _Known, now_ms: int) -> None:
     """A run starts with its first task and ends by the backend's own count, in the transaction of its last event."""
     await runs.start(tx, changes.touched, now_ms)
+    if known.presumed and (reopened := await runs.reopen(tx, changes.touched)):
+        _log.info("Runs go on: tasks that were presumed to have ended are at work", runs=reopened)
     if not changes.finishes and not changes.acks:
         return
     await conclude_runs(tx, changes.touched, now_ms)

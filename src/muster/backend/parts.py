@@ -15,6 +15,7 @@ from muster.backend.hand_out_commands import HandOutCommands
 from muster.backend.housekeeping import keep_house
 from muster.backend.ingest_events import IngestEvents
 from muster.backend.live import LiveRuns
+from muster.backend.lost_work import LostWork
 from muster.backend.presence import Presence
 from muster.backend.run_queries import RunQueries
 from muster.backend.save_workflow import SaveWorkflow
@@ -128,6 +129,7 @@ def _assemble(
     silence = Silence(presence, clock, patience)
     queries = RunQueries(database, presence, clock, silence.is_unreachable)
     live = LiveRuns(queries.snapshot, queries.delta, clock)
+    lost_work = LostWork(database, live, clock)
     return Parts(
         settings=settings,
         clock=clock,
@@ -139,12 +141,12 @@ def _assemble(
         create_run=CreateRunUseCase(database, presence, bus, clock, new_id),
         stop_run=StopRun(database, bus, live, clock, new_id),
         device_actions=DeviceActions(database, presence, bus, clock, new_id),
-        hand_out=HandOutCommands(database, bus, presence, clock),
+        hand_out=HandOutCommands(database, bus, presence, lost_work.begin_afresh, clock),
         ingest=IngestEvents(database, presence, live, clock),
         uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),
         workflows=SaveWorkflow(database, clock),
         queries=queries,
-        watch=WatchNodes(database, silence, live, clock),
+        watch=WatchNodes(database, silence, lost_work, live, clock),
     )
 
 

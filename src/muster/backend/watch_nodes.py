@@ -4,12 +4,11 @@ That overlay is computed, never stored, and heals by itself. After `lost_after_s
 presumed, so that their run can end; the node's own word replaces that whenever it comes.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from muster.backend.conclude_runs import conclude_runs
 from muster.backend.ingest_events import RunWatchers
+from muster.backend.lost_work import LostWork, by_run
 from muster.backend.presence import Presence
 from muster.domain.limits import DEVICE_ACTION_EXPIRY_SEC, NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
 from muster.runtime.clock import Clock
@@ -70,25 +69,28 @@ class Silence:
         """All silent nodes."""
         return frozenset(node_id for node_id in self._presence.node_ids() if self.is_unreachable(node_id))
 
-    def told(self, node_id: str) -> str:
-        """The error of a task whose node is lost."""
+    def told(self, node_id: str) -> str | None:
+        """For how long a lost node has said nothing, in words; None: it is not lost."""
+        if not self.is_lost(node_id):
+            return None
         heard_ms = self._presence.last_heard_ms(node_id)
         since = "" if heard_ms is None else f" for {(self._clock.now_ms() - heard_ms) // 1000} s"
-        return f"presumed: {node_id} has not been heard of{since}; its own result replaces this when it comes back"
+        return f"{node_id} has not been heard of{since}"
 
 
 class WatchNodes:
     """Looks at the nodes every INTERVAL_SEC."""
 
-    def __init__(self, database: Database, silence: Silence, watchers: RunWatchers, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, silence: Silence, lost_work: LostWork, watchers: RunWatchers, clock: Clock
+    ) -> None:
         self._database = database
         self._silence = silence
+        self._lost_work = lost_work
         self._watchers = watchers
         self._clock = clock
         self._expired_ms = 0
         self._shown: frozenset[str] = frozenset()
-        # Lost nodes whose tasks have ended already: nothing is left to look for until they come back.
-        self._given_up: set[str] = set()
 
     async def keep_watching(self) -> None:
         """Looks for ever; a database that is gone for a while delays it."""
@@ -104,10 +106,8 @@ class WatchNodes:
         self._silence.stay_awake()
         unreachable = self._silence.unreachable()
         await self._tell(unreachable)
-        lost = {node_id for node_id in unreachable if self._silence.is_lost(node_id)}
-        self._given_up &= lost
-        for node_id in sorted(lost - self._given_up):
-            await self._give_up(node_id)
+        await self._lost_work.give_up([name for name in unreachable if self._silence.is_lost(name)], self._silence.told)
+        await self._lost_work.end_overdue_stops(unreachable.__contains__)
         await self._expire_actions()
 
     async def _tell(self, unreachable: frozenset[str]) -> None:
@@ -119,21 +119,8 @@ class WatchNodes:
                 _log.info("Node silent" if node_id in unreachable else "Node heard again", node_id=node_id)
         self._shown = unreachable
 
-    async def _give_up(self, node_id: str) -> None:
-        async with self._database.writing() as tx:
-            # It may have spoken while we waited for our turn to write.
-            if not self._silence.is_lost(node_id):
-                return
-            now_ms = self._clock.now_ms()
-            ended = await tasks.presume_lost(tx, node_id=node_id, message=self._silence.told(node_id), now_ms=now_ms)
-            await conclude_runs(tx, {row.run_id for row in ended}, now_ms)
-        self._given_up.add(node_id)
-        self._announce(ended)
-        if ended:
-            _log.warning("Node lost: its open tasks are presumed failed", node_id=node_id, tasks=len(ended))
-
     def _announce(self, rows: AnyRows) -> None:
-        for run_id, task_ids in _by_run(rows).items():
+        for run_id, task_ids in by_run(rows).items():
             self._watchers.changed(run_id, task_ids)
 
     async def _expire_actions(self) -> None:
@@ -143,10 +130,3 @@ class WatchNodes:
         async with self._database.writing() as tx:
             await commands.expire_actions(tx, now_ms - DEVICE_ACTION_EXPIRY_SEC * 1000, now_ms)
         self._expired_ms = now_ms
-
-
-def _by_run(rows: AnyRows) -> dict[str, Collection[str]]:
-    found: dict[str, set[str]] = {}
-    for row in rows:
-        found.setdefault(row.run_id, set()).add(row.task_id)
-    return dict(found)

@@ -87,10 +87,11 @@ class MusterClient:
     ) -> PullAnswer:
         """Commands for this node; waits up to `wait_ms` for the first.
 
-        `replaces`: the instance whose place this one takes. `leaving`: this instance gives the node free.
+        `replaces`: the instance that last spoke from this one's data folder, itself included; None: nobody ever did, so
+        that nothing the node was given before is known there. `leaving`: this instance gives the node free.
         """
         params: Params = {"node_id": node_id, "instance_id": instance_id, "wait_ms": wait_ms}
-        if replaces is not None and replaces != instance_id:
+        if replaces is not None:
             params["replaces"] = replaces
         if leaving:
             params["leaving"] = "true"

@@ -54,6 +54,8 @@ PULL_WAIT_MS_DEFAULT: Final = 25_000
 PULL_WAIT_MS_MAX: Final = 60_000
 INSTANCE_TAKEOVER_SEC: Final = 60
 NODE_LOST_AFTER_SEC_DEFAULT: Final = 600
+# A stop that a node took note of ends its tasks within seconds; what is still open then, it does not know of.
+STOP_OVERDUE_SEC: Final = 120
 # A reboot that was asked for must not come days later, when the node is back.
 DEVICE_ACTION_EXPIRY_SEC: Final = 600
 COMMAND_REDELIVERY_SEC: Final = 5
@@ -65,6 +67,8 @@ UPLOAD_URL_TTL_SEC: Final = 300
 # Journal, outbox and spool (spec/03, spec/07)
 JOURNAL_WRITES_PENDING_MAX: Final = 1_000
 JOURNAL_GROUP_MAX: Final = 200
+# Another program (a backup, a virus scanner) may hold the journal so long.
+JOURNAL_BUSY_SEC: Final = 5.0
 JOURNAL_KEEP_DAYS: Final = 30
 OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
 OUTBOX_COALESCE_MS: Final = 3

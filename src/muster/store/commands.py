@@ -61,12 +61,27 @@ async def withdraw_starts(tx: AsyncConnection, run_id: str, now_ms: int) -> list
     return list((await tx.execute(statement)).scalars())
 
 
+async def withdraw_starts_of_node(tx: AsyncConnection, node_id: str, now_ms: int) -> list[dict[str, Any]]:
+    """Takes back every `run_start` that a lost node has not acknowledged: what has ended must not begin later on.
+
+    Gives the bodies of those that were never handed out.
+    """
+    statement = (
+        update(node_commands)
+        .where(_c.node_id == node_id, _c.type == CommandType.RUN_START, _c.acked_at.is_(None))
+        .values(acked_at=now_ms, error_message="withdrawn: the node was lost")
+        .returning(_c.body, _c.handed_at)
+    )
+    return [row.body for row in await tx.execute(statement) if row.handed_at is None]
+
+
 async def hand_out_starts_again(tx: AsyncConnection, run_id: str) -> None:
     """Makes due what was handed out and not acknowledged, so that it reaches its node before a `run_stop` does.
 
-    It may have been lost on the way; coming after the `run_stop`, it would start what was stopped.
+    It may have been lost on the way; coming after the `run_stop`, it would start what was stopped. That it was handed
+    out (`handed_at`) stays on record.
     """
-    statement = update(node_commands).where(*_open_starts(run_id)).values(handed_to=None, handed_at=None)
+    statement = update(node_commands).where(*_open_starts(run_id)).values(handed_to=None)
     await tx.execute(statement)
 
 

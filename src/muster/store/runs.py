@@ -7,8 +7,9 @@ from sqlalchemy import Select, bindparam, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.domain.run import OPEN_RUN_STATES, RunState
+from muster.domain.task import OPEN_TASK_STATES
 from muster.store.dialects import AnyRow, AnyRows
-from muster.store.tables import idempotency_keys, runs, workflows
+from muster.store.tables import device_tasks, idempotency_keys, runs, workflows
 
 AnySelect = Select[*tuple[Any, ...]]
 
@@ -51,6 +52,19 @@ async def correct(tx: AsyncConnection, run_id: str, status: RunState) -> bool:
         .returning(runs.c.run_id)
     )
     return result.first() is not None
+
+
+async def reopen(tx: AsyncConnection, run_ids: Collection[str]) -> list[str]:
+    """An ended run → `running`, when a task of it that was presumed to have ended goes on. Gives those."""
+    c = device_tasks.c
+    is_going_on = select(c.task_id).where(c.run_id == runs.c.run_id, c.status.in_(sorted(OPEN_TASK_STATES))).exists()
+    statement = (
+        update(runs)
+        .where(runs.c.run_id.in_(sorted(run_ids)), runs.c.status.not_in(OPEN_RUN_STATES), is_going_on)
+        .values(status=RunState.RUNNING, ended_at=None)
+        .returning(runs.c.run_id)
+    )
+    return list((await tx.execute(statement)).scalars())
 
 
 async def request_stop(tx: AsyncConnection, run_id: str, now_ms: int) -> bool:

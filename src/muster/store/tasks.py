@@ -23,9 +23,9 @@ async def add(tx: AsyncConnection, rows: Rows) -> None:
 
 
 async def owners(tx: AsyncConnection, task_ids: Collection[str]) -> AnyRows:
-    """(task_id, run_id, node_id, device_id, attempt) of those that exist."""
-    query = select(_c.task_id, _c.run_id, _c.node_id, _c.device_id, _c.attempt).where(_c.task_id.in_(sorted(task_ids)))
-    return (await tx.execute(query)).all()
+    """(task_id, run_id, node_id, device_id, attempt, presumed) of those that exist."""
+    columns = (_c.task_id, _c.run_id, _c.node_id, _c.device_id, _c.attempt, _c.presumed)
+    return (await tx.execute(select(*columns).where(_c.task_id.in_(sorted(task_ids))))).all()
 
 
 # ---- what a node reports ---------------------------------------------------------------------------------------------
@@ -34,15 +34,20 @@ async def owners(tx: AsyncConnection, task_ids: Collection[str]) -> AnyRows:
 async def move(tx: AsyncConnection, status: TaskState, rows: Rows) -> None:
     """→ `running` or `waiting`, unless the report is stale. Rows: `task of_attempt of_seq until now`.
 
-    Comes before `show_step` of the same events, which raises `last_seq`.
+    An end that was presumed gives way: the node is back and still at it. Comes before `show_step` of the same events,
+    which raises `last_seq`.
     """
     statement = (
         update(device_tasks)
-        .where(*_newer(), _is_one_of(SOURCES[status] | {status}))
+        .where(*_newer(), or_(_is_one_of(SOURCES[status] | {status}), _c.presumed))
         .values(
             status=status,
+            presumed=False,
             attempt=bindparam("of_attempt"),
             wait_until=bindparam("until"),
+            failure_reason=None,
+            error_message=None,
+            ended_at=None,
             updated_at=bindparam("now"),
         )
     )
@@ -180,25 +185,6 @@ async def cancel(tx: AsyncConnection, task_ids: Collection[str], *, message: str
     return list((await tx.execute(statement)).scalars())
 
 
-async def presume_lost(tx: AsyncConnection, *, node_id: str, message: str, now_ms: int) -> AnyRows:
-    """Open tasks of a silent node → `failed/node_lost`, presumed. Gives (run_id, task_id) of those that it ended."""
-    statement = (
-        update(device_tasks)
-        .where(_c.run_id.in_(_open_runs()), _c.node_id == node_id, _c.status.in_(sorted(OPEN_TASK_STATES)))
-        .values(
-            status=TaskState.FAILED,
-            presumed=True,
-            failure_reason=FailureReason.NODE_LOST,
-            error_message=message,
-            ended_at=now_ms,
-            wait_until=None,
-            updated_at=now_ms,
-        )
-        .returning(_c.run_id, _c.task_id)
-    )
-    return (await tx.execute(statement)).all()
-
-
 # ---- counting and reading --------------------------------------------------------------------------------------------
 
 
@@ -209,9 +195,9 @@ async def runs_without_open_tasks(tx: AsyncConnection, run_ids: Collection[str])
 
 
 async def open_on_nodes(tx: AsyncConnection, node_ids: Collection[str]) -> AnyRows:
-    """(run_id, task_id) of what is open on these nodes."""
-    query = select(_c.run_id, _c.task_id).where(
-        _c.run_id.in_(_open_runs()), _c.node_id.in_(sorted(node_ids)), _c.status.in_(sorted(OPEN_TASK_STATES))
+    """(run_id, task_id, node_id) of what is open on these nodes."""
+    query = select(_c.run_id, _c.task_id, _c.node_id).where(
+        _c.run_id.in_(open_runs()), _c.node_id.in_(sorted(node_ids)), _c.status.in_(sorted(OPEN_TASK_STATES))
     )
     return (await tx.execute(query)).all()
 
@@ -222,7 +208,7 @@ async def nodes_at_work(tx: AsyncConnection, run_id: str) -> list[str]:
     return list((await tx.execute(query.order_by(_c.node_id))).scalars())
 
 
-def _open_runs() -> Select[tuple[str]]:
+def open_runs() -> Select[tuple[str]]:
     """By their index: without it, every look for open tasks would read all tasks there ever were."""
     return select(runs.c.run_id).where(runs.c.attention == 0, runs.c.status.in_(OPEN_RUN_STATES))
 

@@ -12,7 +12,7 @@ from muster.backend.live import LiveStream
 from muster.backend.watch_nodes import Patience
 from muster.contracts.api import TaskView
 from muster.domain.failure import FailureReason
-from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
+from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC, STOP_OVERDUE_SEC
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
 
@@ -98,8 +98,6 @@ async def test_the_truth_replaces_the_presumption_and_corrects_the_run(rig: Rig,
     await silence(rig, LOST + 1)
     before = await rig.run(task.run_id)
     await rig.heartbeat("PC-01", ["A"])
-    await rig.tell(rig.progress(task, 2, "wake", "running"))
-    assert (await shown(rig, task)).status is TaskState.FAILED, "only an end replaces an end"
     await rig.tell(rig.finished(task, 3))
     run = await rig.run(task.run_id)
     found = run.tasks[0]
@@ -108,6 +106,131 @@ async def test_the_truth_replaces_the_presumption_and_corrects_the_run(rig: Rig,
     assert found.error_message is None
     await rig.tell(rig.finished(task, 4, "failed", failure_reason="step_failed"))
     assert (await rig.run(task.run_id)).status is RunState.COMPLETED, "the truth is final"
+
+
+async def test_a_task_that_goes_on_after_all_opens_its_run_again_until_it_ends(rig: Rig, task: NodeTask) -> None:
+    await silence(rig, LOST + 1)
+    stream = await rig.parts.live.subscribe(task.run_id)
+    assert isinstance(stream, LiveStream)
+    await anext(stream)
+    await rig.heartbeat("PC-01", ["A"])
+    await rig.tell(rig.progress(task, 2, "wake", "running"))
+    run = await rig.run(task.run_id)
+    found = run.tasks[0]
+    assert (run.status, run.ended_at, found.status, found.presumed) == (
+        RunState.RUNNING,
+        None,
+        TaskState.RUNNING,
+        False,
+    )
+    assert (found.failure_reason, found.error_message, found.ended_at) == (None, None, None)
+    assert b'"status":"running"' in await rig.next_frame(stream, b"delta")
+    stream.close()
+    await rig.http.post(f"/api/runs/{task.run_id}/stop")
+    assert [one["type"] for one in (await rig.pull()).json()["commands"]] == ["run_stop"]
+    await rig.tell(rig.finished(task, 3, "cancelled", failure_reason="cancelled"))
+    assert (await rig.run(task.run_id)).status is RunState.STOPPED
+
+
+async def test_a_report_from_before_the_silence_opens_nothing(rig: Rig, task: NodeTask) -> None:
+    await rig.tell(rig.progress(task, 3, "launch", "running"))
+    await silence(rig, LOST + 1)
+    await rig.tell(rig.progress(task, 2, "wake", "running"))
+    assert (await shown(rig, task)).presumed
+
+
+async def test_a_node_that_speaks_once_more_and_is_gone_again_is_given_up_again(rig: Rig, task: NodeTask) -> None:
+    await silence(rig, LOST + 1)
+    await rig.tell(rig.progress(task, 2, "wake", "running"))
+    assert (await shown(rig, task)).status is TaskState.RUNNING
+    await silence(rig, 1)
+    assert (await shown(rig, task)).presumed
+
+
+async def test_what_a_lost_node_never_took_is_over_for_good(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    run_id = await rig.start_run()
+    await silence(rig, LOST + 1)
+    (found,) = (await rig.run(run_id)).tasks
+    assert (found.status, found.failure_reason, found.presumed) == (TaskState.FAILED, FailureReason.NODE_LOST, False)
+    assert found.error_message == (
+        "PC-01 has not been heard of for 601 s and never took this task: nothing was done to the phone"
+    )
+    await rig.heartbeat("PC-01", ["A"])
+    assert (await rig.pull()).json()["commands"] == [], "hours later, nobody wants it to begin"
+
+
+async def test_a_start_that_a_lost_node_may_have_is_not_handed_out_again(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    run_id = await rig.start_run()
+    (task,) = await rig.take_tasks()
+    await silence(rig, LOST + 1)
+    assert (await rig.run(run_id)).tasks[0].presumed
+    await rig.heartbeat("PC-01", ["A"])
+    assert (await rig.pull()).json()["commands"] == []
+    await rig.tell(rig.event("command_ack", command_id=task.command_id), rig.started(task, 1))
+    assert (await rig.run(run_id)).status is RunState.RUNNING
+
+
+# ---- a node that is there and knows nothing of its tasks ------------------------------------------------------------
+
+
+async def acknowledge(rig: Rig, instance_id: str, *, replaces: str | None = None) -> list[str]:
+    """Takes what is due to this instance; gives the commands' types."""
+    spoke = {"replaces": replaces} if replaces else {}
+    found = (await rig.pull("PC-01", instance_id, 0, **spoke)).json()["commands"]
+    if found:
+        await rig.tell(*(rig.event("command_ack", command_id=one["command_id"]) for one in found))
+    return [one["type"] for one in found]
+
+
+async def test_a_node_that_comes_back_without_its_journal_ends_its_tasks(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    before = await rig.start_run(target={"device_ids": ["A"]})
+    assert await acknowledge(rig, "one") == ["run_start"]
+    after = await rig.start_run(target={"device_ids": ["B"]})
+    rig.clock.jump(61)
+    assert await acknowledge(rig, "two") == ["run_start"]
+    run = await rig.run(before)
+    assert (run.status, run.tasks[0].failure_reason, run.tasks[0].presumed) == ("failed", FailureReason.NODE_LOST, True)
+    assert (run.tasks[0].error_message or "").startswith("presumed: PC-01 came back without its journal")
+    assert (await rig.run(after)).status is RunState.QUEUED, "what the new agent took up is its own"
+    await acknowledge(rig, "two")
+    assert (await rig.run(after)).status is RunState.QUEUED
+
+
+async def test_an_agent_that_is_restarted_keeps_its_tasks(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    run_id = await rig.start_run()
+    await acknowledge(rig, "one")
+    await acknowledge(rig, "two", replaces="one")
+    await acknowledge(rig, "two", replaces="two")
+    assert (await rig.run(run_id)).status is RunState.QUEUED
+
+
+async def test_a_stop_that_a_node_took_note_of_and_did_not_obey_ends_the_tasks(rig: Rig, task: NodeTask) -> None:
+    await rig.tell(rig.event("command_ack", command_id=task.command_id))
+    await rig.http.post(f"/api/runs/{task.run_id}/stop")
+    await acknowledge(rig, "one", replaces="one")
+    for waited in (STOP_OVERDUE_SEC, 1):
+        assert (await shown(rig, task)).status is TaskState.RUNNING
+        rig.clock.jump(waited)
+        await rig.heartbeat("PC-01", ["A"])
+        await rig.parts.watch.look()
+        await rig.parts.watch.look()
+    run = await rig.run(task.run_id)
+    assert (run.status, run.tasks[0].status, run.tasks[0].presumed) == (RunState.STOPPED, TaskState.CANCELLED, True)
+    assert (run.tasks[0].error_message or "").startswith("presumed: PC-01 was told to stop and has not said")
+    await rig.tell(rig.finished(task, 2))
+    assert (await rig.run(task.run_id)).status is RunState.COMPLETED, "the truth replaces the presumption"
+
+
+async def test_a_stop_that_a_silent_node_took_note_of_waits_for_it(rig: Rig, task: NodeTask) -> None:
+    await rig.tell(rig.event("command_ack", command_id=task.command_id))
+    await rig.http.post(f"/api/runs/{task.run_id}/stop")
+    await acknowledge(rig, "one", replaces="one")
+    await silence(rig, STOP_OVERDUE_SEC + 10)
+    assert (await shown(rig, task)).status is TaskState.RUNNING
 
 
 async def test_the_truth_of_an_older_attempt_replaces_nothing(rig: Rig, task: NodeTask) -> None:
@@ -136,7 +259,7 @@ async def test_after_a_restart_nobody_is_lost_before_it_could_be_heard(tmp_path:
         found = (await rig.run(run_id)).tasks[0]
         assert (found.status, found.unreachable) == (TaskState.QUEUED, False)
         await silence(rig, 1)
-        assert (await rig.run(run_id)).tasks[0].presumed
+        assert (await rig.run(run_id)).tasks[0].failure_reason is FailureReason.NODE_LOST
 
 
 async def test_a_backend_that_slept_gives_everybody_time_to_speak(rig: Rig, task: NodeTask) -> None:

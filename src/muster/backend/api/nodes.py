@@ -46,7 +46,10 @@ async def pull(
     wait_ms: Annotated[int, Query(ge=0, le=PULL_WAIT_MS_MAX)] = PULL_WAIT_MS_DEFAULT,
     replaces: Annotated[
         str | None,
-        Query(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="The id that last spoke from this agent's data folder"),
+        Query(
+            pattern=r"^[A-Za-z0-9._-]{1,64}$",
+            description="Who last spoke from this agent's data folder; none: nobody",
+        ),
     ] = None,
     leaving: Annotated[bool, Query(description="The agent stops: another may take its place at once")] = False,
 ) -> PullAnswer | Response:

@@ -72,7 +72,7 @@ FAILURE_REASONS: Final = {
     FailureReason.UPLOAD_ERROR: "The screenshot could not be stored",
     FailureReason.CALLBACK_ERROR: "The node could not report its result",
     FailureReason.NODE_RESTARTED: "The node agent was restarted in the middle of the task",
-    FailureReason.NODE_LOST: "The node has not been heard of for too long",
+    FailureReason.NODE_LOST: "The node did not say what became of this task",
     FailureReason.BATTERY_LOW: "The battery is too low to start",
     FailureReason.OVERHEATED: "The phone is too hot to start",
     FailureReason.QUARANTINED: "The phone is in quarantine",

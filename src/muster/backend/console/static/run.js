@@ -139,7 +139,8 @@ let summarizeLater = 0;
 
 function showRun(next) {
   const ended = !ENDED.has(run.status) && ENDED.has(next.status);
-  Object.assign(run, next);
+  // What is null is not sent: a run that goes on after all has no end any more.
+  Object.assign(run, { started_at: null, ended_at: null, stop_requested_at: null }, next);
   const { counts } = run;
   const finished = finishedOf(counts);
   for (const chip of chips) {
