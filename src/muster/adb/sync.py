@@ -35,6 +35,8 @@ SILENCE_TIMEOUT_SEC: Final = 30.0
 FILE_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
 PULL_BYTES_MAX_DEFAULT: Final = 64 * 1024 * 1024
 LIST_ENTRIES_MAX: Final = 100_000
+PART_PATTERN: Final = ".*.part"
+"""Of the files that `pull_to` is writing. A name of its own: a whole file may end in `.part` too."""
 _READ_BYTES: Final = 512 * 1024
 
 
@@ -79,7 +81,7 @@ class AdbSync:
 
     async def pull_to(self, remote: str, target: Path, *, bytes_max: int = PULL_BYTES_MAX_DEFAULT) -> int:
         """A file straight to `target` on this PC, whole or not at all; its size. Raises OSError for this PC's disk."""
-        part = target.with_name(target.name + ".part")
+        part = target.with_name(f".{target.name}.part")
         try:
             size = 0
             with await asyncio.to_thread(part.open, "wb") as file:

@@ -29,6 +29,14 @@ class HttpLink:
 
     async def pull(self, wait_ms: int) -> PullAnswer:
         """See `BackendLink`."""
+        if not self._instance.has_seat:
+            # Answered at once: one that is killed while its first poll waits must be known to its successor.
+            answer = await self._pull(0)
+            if answer.commands:
+                return answer
+        return await self._pull(wait_ms)
+
+    async def _pull(self, wait_ms: int) -> PullAnswer:
         instance = self._instance
         async with _split_errors():
             answer = await self._client.pull(self._node_id, instance.current, wait_ms, replaces=instance.replaces)

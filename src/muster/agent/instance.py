@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from muster.agent.whole_file import replace_file
+
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -19,13 +21,16 @@ class Instance:
         self.current = new_id
         self.replaces = _read(path)
 
+    @property
+    def has_seat(self) -> bool:
+        """The backend has let `current` in before."""
+        return self.replaces == self.current
+
     def took_seat(self) -> None:
         """The backend has let `current` in: from now on it is the one to follow. Raises OSError."""
-        if self.replaces == self.current:
+        if self.has_seat:
             return
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(self.current, encoding="utf-8")
-        fresh.replace(self._path)
+        replace_file(self._path, self.current)
         self.replaces = self.current
 
 

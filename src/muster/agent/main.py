@@ -1,5 +1,6 @@
 """The node agent as a process: opens the real parts and hands them to the composition."""
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -9,6 +10,7 @@ from muster.agent.care import CareParts, PhoneCare
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.emulators import EmulatorProcesses, EmulatorSettings
 from muster.agent.executor.masking import Mask
+from muster.agent.half_done import remove_half_done
 from muster.agent.http_link import HttpLink
 from muster.agent.instance import Instance
 from muster.agent.journal import JournalError
@@ -26,7 +28,7 @@ from muster.runtime.ids import id_source
 from muster.runtime.logs import bind_context, masked_logs
 from muster.runtime.private_folder import make_private
 
-__all__ = ["AgentCannotStart", "AgentSettings", "run_agent"]
+__all__ = ["AgentCannotStart", "AgentSettings", "open_ports", "run_agent"]
 
 
 async def run_agent(settings: AgentSettings, *, on_ready: Callable[[str], None]) -> None:
@@ -35,7 +37,7 @@ async def run_agent(settings: AgentSettings, *, on_ready: Callable[[str], None])
         async with AsyncExitStack() as stack:
             secrets = _secrets(settings)
             stack.enter_context(masked_logs(Mask(secrets.values())))
-            await Agent(settings, await _open(settings, secrets, stack)).run(on_ready)
+            await Agent(settings, await open_ports(settings, secrets, stack)).run(on_ready)
 
 
 def _secrets(settings: AgentSettings) -> NodeSecrets:
@@ -47,7 +49,8 @@ def _secrets(settings: AgentSettings) -> NodeSecrets:
         raise AgentCannotStart(str(error)) from error
 
 
-async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitStack) -> AgentPorts:
+async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitStack) -> AgentPorts:
+    """The real parts; `stack` closes them. Raises AgentCannotStart."""
     clock = SystemClock()
     new_id = id_source(clock)
     folder = settings.data_dir.absolute() / "agent"
@@ -57,6 +60,7 @@ async def _open(settings: AgentSettings, secrets: NodeSecrets, stack: AsyncExitS
         make_private(spool_folder)
         stack.enter_context(NodeLock(state_dir, folder, settings.backend_url, settings.node_id))
         locks = stack.enter_context(DeviceFileLocks(state_dir, settings.adb_server))
+        await asyncio.to_thread(remove_half_done, folder, settings.data_dir.absolute() / "files")
         client = await stack.enter_async_context(MusterClient(settings.backend_url, secret=settings.secret))
         # The journal's ids are made on its own thread, so from a source of its own.
         journal = SqliteJournal(folder / "journal.sqlite3", new_id=id_source(clock), spool_folder=spool_folder)

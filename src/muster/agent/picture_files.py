@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
+
+from muster.agent.whole_file import sync_folder
 
 
 class PictureFiles(Protocol):
@@ -59,16 +60,5 @@ def _write_durably(path: Path, content: bytes) -> str:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return hashlib.sha256(content).hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the renaming durable. Windows cannot open a folder; NTFS journals names by itself."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

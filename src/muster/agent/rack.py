@@ -17,6 +17,7 @@ from muster.adb.errors import AdbError
 from muster.agent.adb_watch import AdbWatch
 from muster.agent.attached import AttachedPhone
 from muster.agent.devices import AdbEntry, Registry, Told, VendorEntry
+from muster.agent.half_done import SHOTS
 from muster.agent.identity_file import IdentityFile
 from muster.agent.phone_talk import HOW_IS_YOUR_BATTERY, WHO_ARE_YOU, read_battery, read_told
 from muster.agent.ports import DeviceStatus, Phone
@@ -62,7 +63,7 @@ class AttachedRack:
         self._clock = clock
         self._why_quarantined = why_quarantined
         self._server_lost_at: float | None = None
-        self._shots_root = settings.folder / "shots"
+        self._shots_root = settings.folder / SHOTS
         self._adb = AdbClient(settings.adb_host, settings.adb_port)
         self._adb_watch = AdbWatch(self._adb, self._saw_adb, self._lost_adb, clock)
         self._pool = VendorPool(settings.vendor_url) if settings.vendor_url else None

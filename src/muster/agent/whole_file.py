@@ -1,7 +1,12 @@
 """Small files that are replaced as a whole: half a file is never seen, whenever the power goes."""
 
 import os
+import sys
 from pathlib import Path
+from typing import Final
+
+NEW_PATTERN: Final = "*.new"
+"""Of the files that `replace_file` is writing."""
 
 
 def replace_file(path: Path, text: str) -> None:
@@ -13,3 +18,15 @@ def replace_file(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a renaming in it durable. Windows cannot open a folder; NTFS journals names by itself."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
