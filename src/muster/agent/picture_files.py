@@ -11,6 +11,10 @@ from typing import Final, Protocol
 from muster.agent.whole_file import sync_folder
 
 
+PART_SUFFIX: Final = ".part"
+"""A picture on its way to the disk has its name with this suffix."""
+
+
 class PictureFiles(Protocol):
     """The only way to the spool's files. Raises OSError."""
 
@@ -49,7 +53,7 @@ ON_DISK: Final = DiskPictureFiles()
 
 def _write_durably(path: Path, content: bytes) -> str:
     """Writes all or nothing, synced to the disk; answers the SHA-256. Blocking."""
-    part = path.with_suffix(".part")
+    part = path.with_suffix(PART_SUFFIX)
     try:
         with part.open("wb") as file:
             file.write(content)

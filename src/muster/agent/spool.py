@@ -43,13 +43,14 @@ class DiskSpool:
         self._new_id = new_id
         self._bytes_max = bytes_max
         self._files = files
+        # Without suffix: on its way to the disk a picture has another one.
         self._being_added: set[str] = set()
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
         """See `Spool`."""
         taken_at_ms = self._clock.now_ms()
         path = self._folder / f"{self._new_id()}.png"
-        self._being_added.add(path.name)
+        self._being_added.add(path.stem)
         try:
             if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
                 raise SpoolError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
@@ -70,7 +71,7 @@ class DiskSpool:
             self._discard(path)
             raise SpoolError(f"the picture cannot be kept on this node's disk: {error}") from error
         finally:
-            self._being_added.discard(path.name)
+            self._being_added.discard(path.stem)
         return artifact
 
     async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:
@@ -109,7 +110,7 @@ class DiskSpool:
     async def tidy(self) -> None:
         """Removes what a crash or a task's time-out left half done: files that the journal does not know."""
         # In this order: what is there and not being added was recorded before the journal is asked, or never will be.
-        there = [name for name in self._files.names(self._folder) if name not in self._being_added]
+        there = [name for name in self._files.names(self._folder) if Path(name).stem not in self._being_added]
         known = await self._ledger.spool_names()
         for name in there:
             if name not in known:

@@ -25,7 +25,7 @@ from tests.support.agent_parts import (
 
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
-from muster.agent.picture_files import DiskPictureFiles
+from muster.agent.picture_files import PART_SUFFIX, DiskPictureFiles
 from muster.agent.ports import Spool, SpooledArtifact, SpoolError, StoredArtifact, Task, TaskOutcome, UploadError
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain.failure import FailureReason
@@ -255,6 +255,33 @@ async def test_the_file_of_a_task_that_was_cut_off_while_it_was_written_is_swept
     await asyncio.gather(adding, return_exceptions=True)
     await spool.tidy()
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+class HalfWrittenFiles(DiskPictureFiles):
+    """The disk's, with a stop after the first half of a picture."""
+
+    def __init__(self) -> None:
+        self.is_half_written, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(self, path: Path, content: bytes) -> str:
+        path.with_suffix(PART_SUFFIX).write_bytes(content[: len(content) // 2])
+        self.is_half_written.set()
+        await self.may_go_on.wait()
+        assert path.with_suffix(PART_SUFFIX).exists(), "nobody may take away what is being written"
+        return await super().write(path, content)
+
+
+async def test_sweeping_after_a_neighbours_end_leaves_a_picture_alone_that_is_half_written(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    files = HalfWrittenFiles()
+    spool = DiskSpool(tmp_path / "spool", journal, MemoryBackend(), clock=CLOCK, new_id=id_source(CLOCK), files=files)
+    adding = asyncio.create_task(spool.add(await begun(journal), "shot", PNG))
+    await files.is_half_written.wait()
+    await spool.tidy()
+    files.may_go_on.set()
+    picture = await adding
+    assert list((tmp_path / "spool").iterdir()) == [picture.path]
 
 
 async def test_the_sweeper_tries_again_until_the_store_is_back(tmp_path: Path, journal: SqliteJournal) -> None:
