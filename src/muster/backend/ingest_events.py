@@ -26,7 +26,7 @@ from muster.contracts.events import (
 )
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
-from muster.store import commands, events, runs, tasks
+from muster.store import audit, commands, events, runs, tasks
 from muster.store.database import Database
 from muster.store.dialects import AnyRow
 
@@ -258,6 +258,7 @@ async def _apply(tx: AsyncConnection, changes: Changes, now_ms: int) -> None:
     if changes.acks:
         rows = [{"command": ack.command_id, "error": ack.error_message} for ack in changes.acks]
         await commands.acknowledge(tx, rows, now_ms)
+        await audit.answer(tx, rows, now_ms)
 
 
 async def _move_runs(tx: AsyncConnection, changes: Changes, known: _Known, now_ms: int) -> None:

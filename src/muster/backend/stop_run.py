@@ -14,7 +14,7 @@ from muster.domain.run import RunState
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
-from muster.store import commands, runs, tasks
+from muster.store import audit, commands, runs, tasks
 from muster.store.database import Database
 
 _log = get_logger()
@@ -30,13 +30,15 @@ class StopRun:
         self._clock = clock
         self._new_id = new_id
 
-    async def stop(self, run_id: str) -> RunStopped | None:
+    async def stop(self, run_id: str, actor: str) -> RunStopped | None:
         """Stops the run; None = there is no such run. Asked again, or of a run that has ended, it changes nothing."""
         async with self._database.writing() as tx:
             if await runs.find(tx, run_id) is None:
                 return None
             is_new = await runs.request_stop(tx, run_id, self._clock.now_ms())
             cancelled = await self._stop(tx, run_id) if is_new else []
+            if is_new:
+                await self._note(tx, run_id, actor, len(cancelled))
             run = await runs.find(tx, run_id)
             assert run is not None, "runs are never deleted"
             answer = RunStopped(
@@ -64,6 +66,17 @@ class StopRun:
             await commands.add(tx, [self._command(run_id, node_id, now_ms) for node_id in node_ids])
         await conclude_runs(tx, {run_id}, now_ms)
         return cancelled
+
+    async def _note(self, tx: AsyncConnection, run_id: str, actor: str, cancelled: int) -> None:
+        await audit.add(
+            tx,
+            audit_id=self._new_id(),
+            at=self._clock.now_ms(),
+            actor=actor,
+            action="run.stop",
+            subject=run_id,
+            detail={"cancelled": cancelled},
+        )
 
     def _command(self, run_id: str, node_id: str, now_ms: int) -> dict[str, Any]:
         command = RunStop(command_id=self._new_id(), run_id=run_id)

@@ -13,7 +13,7 @@ from muster.backend.presence import Presence
 from muster.domain.limits import DEVICE_ACTION_EXPIRY_SEC, NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
-from muster.store import commands, tasks
+from muster.store import audit, commands, tasks
 from muster.store.database import Database, StoreUnavailableError
 from muster.store.dialects import AnyRows
 
@@ -128,5 +128,8 @@ class WatchNodes:
         if now_ms - self._expired_ms < EXPIRY_INTERVAL_MS:
             return
         async with self._database.writing() as tx:
-            await commands.expire_actions(tx, now_ms - DEVICE_ACTION_EXPIRY_SEC * 1000, now_ms)
+            expired = await commands.expire_actions(tx, now_ms - DEVICE_ACTION_EXPIRY_SEC * 1000, now_ms)
+            if expired:
+                rows = [{"command": command_id, "error": commands.EXPIRED} for command_id in expired]
+                await audit.answer(tx, rows, now_ms)
         self._expired_ms = now_ms

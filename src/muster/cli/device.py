@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from muster.cli.asking import JsonOption, UrlOption, ask
-from muster.cli.output import ago, as_document, tell, tell_json, tell_table
+from muster.cli.output import ago, as_document, local_time, say, tell, tell_json, tell_table
 from muster.client.http import MusterClient
-from muster.contracts.api import DevicePage, DeviceView
+from muster.contracts.api import AuditEntry, DevicePage, DeviceView
 from muster.contracts.commands import DeviceActionKind
 from muster.domain import limits
 
@@ -18,6 +18,7 @@ device_app = typer.Typer(
 )
 
 DEVICES_SHOWN_MAX = 10_000
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; kept in the phone's history.")]
 DeviceArgument = Annotated[str, typer.Argument(help="Device id, as `muster devices` shows it.")]
 
 
@@ -59,41 +60,54 @@ def show(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False
     names = ["device", "node", "state", "handle", "battery", "seen", "last error"]
     for name, value in zip(names, _row(found, now_ms), strict=True):
         tell(f"{name:<11}{'-' if value is None else value}")
+    if found.actions:
+        tell("")
+        columns = ["ASKED", "ACTION", "ANSWER", "REASON", "BY"]
+        tell_table(columns, [_action_row(entry) for entry in found.actions], flexible="BY")
 
 
 @device_app.command()
-def reboot(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+def reboot(
+    device: DeviceArgument, reason: ReasonOption = None, url: UrlOption = None, json: JsonOption = False
+) -> None:
     """Asks the phone's node to reboot it.
 
     Example: muster device reboot R58M123ABC
     """
-    _act(device, DeviceActionKind.REBOOT, url, json=json)
+    _act(device, DeviceActionKind.REBOOT, reason, url, json=json)
 
 
 @device_app.command()
-def reconnect(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+def reconnect(
+    device: DeviceArgument, reason: ReasonOption = None, url: UrlOption = None, json: JsonOption = False
+) -> None:
     """Asks the phone's node to connect to it anew."""
-    _act(device, DeviceActionKind.RECONNECT, url, json=json)
+    _act(device, DeviceActionKind.RECONNECT, reason, url, json=json)
 
 
 @device_app.command()
-def quarantine(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+def quarantine(
+    device: DeviceArgument, reason: ReasonOption = None, url: UrlOption = None, json: JsonOption = False
+) -> None:
     """Takes the phone out of service: it gets no tasks until it is released."""
-    _act(device, DeviceActionKind.QUARANTINE, url, json=json)
+    _act(device, DeviceActionKind.QUARANTINE, reason, url, json=json)
 
 
 @device_app.command()
-def release(device: DeviceArgument, url: UrlOption = None, json: JsonOption = False) -> None:
+def release(
+    device: DeviceArgument, reason: ReasonOption = None, url: UrlOption = None, json: JsonOption = False
+) -> None:
     """Lets a phone in quarantine back into service."""
-    _act(device, DeviceActionKind.RELEASE, url, json=json)
+    _act(device, DeviceActionKind.RELEASE, reason, url, json=json)
 
 
-def _act(device_id: str, action: DeviceActionKind, url: str | None, *, json: bool) -> None:
-    accepted = ask(url, lambda client: client.act_on_device(device_id, action))
+def _act(device_id: str, action: DeviceActionKind, reason: str | None, url: str | None, *, json: bool) -> None:
+    accepted = ask(url, lambda client: client.act_on_device(device_id, action, reason=reason))
     if json:
         tell_json(as_document(accepted))
         return
     tell(f"{accepted.node_id} is asked to {action.value} {accepted.device_id} (command {accepted.command_id})")
+    say(f"what comes of it: muster device show {accepted.device_id}")
 
 
 async def all_devices(client: MusterClient, *, node_id: str | None = None, online_only: bool = False) -> DevicePage:
@@ -118,3 +132,10 @@ def _row(device: DeviceView, now_ms: int) -> list[object]:
         ago(device.last_seen_at, now_ms),
         device.last_error_message,
     ]
+
+
+def _action_row(entry: AuditEntry) -> list[object]:
+    """The node's answer: it took the command, it refused, or it has not answered yet."""
+    answer = entry.error_message or ("taken" if entry.answered_at is not None else "waiting")
+    action = entry.action.removeprefix("device.")
+    return [local_time(entry.at), action, answer, entry.detail.get("reason"), entry.actor]

@@ -24,8 +24,8 @@ from muster.client.wire import (
 from muster.contracts.api import (
     CreateRun,
     DeviceActionAccepted,
+    DeviceDetail,
     DevicePage,
-    DeviceView,
     NodeList,
     RunCreated,
     RunDetail,
@@ -228,13 +228,16 @@ class MusterClient:
         params = _given(node_id=node_id, online_only=online, cursor=cursor, limit=limit)
         return decode(DevicePage, await self._wire.fetch("GET", "/api/devices", params=params))
 
-    async def device(self, device_id: str) -> DeviceView:
+    async def device(self, device_id: str) -> DeviceDetail:
         """One phone."""
-        return decode(DeviceView, await self._wire.fetch("GET", f"/api/devices/{_part(device_id)}"))
+        return decode(DeviceDetail, await self._wire.fetch("GET", f"/api/devices/{_part(device_id)}"))
 
-    async def act_on_device(self, device_id: str, action: DeviceActionKind) -> DeviceActionAccepted:
-        """Asks the phone's node to reboot, reconnect, quarantine or release it."""
-        answer = await self._post(f"/api/devices/{_part(device_id)}/actions", {"action": action.value})
+    async def act_on_device(
+        self, device_id: str, action: DeviceActionKind, *, reason: str | None = None
+    ) -> DeviceActionAccepted:
+        """Asks the phone's node to do something to it; `reason` goes into the audit log."""
+        body = {"action": action.value} | ({"reason": reason} if reason is not None else {})
+        answer = await self._post(f"/api/devices/{_part(device_id)}/actions", body)
         return decode(DeviceActionAccepted, answer)
 
     async def artifact(self, artifact_id: str) -> bytes:

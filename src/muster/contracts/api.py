@@ -15,7 +15,7 @@ from muster.contracts.base import (
     UuidField,
     WorkflowIdField,
 )
-from muster.contracts.commands import DeviceActionKind
+from muster.contracts.commands import ActionReason, DeviceActionKind
 from muster.contracts.events import ArtifactRef, RunSummary
 from muster.domain import ids, limits
 from muster.domain.failure import FailureClass, FailureReason
@@ -331,6 +331,27 @@ class DeviceView(Message):
     last_error_message: str | None = None
 
 
+class AuditEntry(Message):
+    """Somebody had something done. `actor`: from where it was asked, until operators sign in.
+
+    `answered_at` null: the node has not taken it yet; `error_message`: why it was not done.
+    """
+
+    at: EpochMs
+    actor: str
+    action: str
+    node_id: str | None = None
+    detail: dict[str, Any] = Field(default_factory=dict)
+    answered_at: EpochMs | None = None
+    error_message: str | None = None
+
+
+class DeviceDetail(DeviceView):
+    """`GET /api/devices/{id}`. `actions`: the last ones that people asked for, the newest first."""
+
+    actions: list[AuditEntry] = Field(default_factory=list)
+
+
 class DevicePage(Message):
     """`GET /api/devices` (`node_id`, `online_only`)."""
 
@@ -340,9 +361,10 @@ class DevicePage(Message):
 
 
 class DeviceActionRequest(Body):
-    """`POST /api/devices/{id}/actions`."""
+    """`POST /api/devices/{id}/actions`. `reason` goes into the audit log."""
 
     action: DeviceActionKind
+    reason: ActionReason | None = None
 
 
 class DeviceActionAccepted(Message):

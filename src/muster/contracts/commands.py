@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from muster.contracts.base import DeviceIdField, Message, UuidField, WorkflowIdField
+from muster.contracts.base import DeviceIdField, EpochMs, Message, UuidField, WorkflowIdField
 from muster.domain import limits
 
 
@@ -77,6 +77,10 @@ class TaskCancel(Message):
     task_id: UuidField
 
 
+# A line of text, as a person wrote it.
+ActionReason = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
 class DeviceAction(Message):
     """Something to do to a phone. Begun at most once: a node that ends just after acknowledging it has not done it."""
 
@@ -84,12 +88,14 @@ class DeviceAction(Message):
     command_id: UuidField
     device_id: DeviceIdField
     action: DeviceActionKind
+    reason: ActionReason | None = None
 
 
 Command = Annotated[RunStart | RunStop | TaskCancel | DeviceAction, Field(discriminator="type")]
 
 
 class PullAnswer(Message):
-    """Commands stay raw here: one that a node cannot read must not hide its neighbours."""
+    """Commands stay raw here: one that a node cannot read must not hide its neighbours. `now`: the backend's clock."""
 
     commands: list[dict[str, Any]] = Field(default_factory=list)
+    now: EpochMs | None = None

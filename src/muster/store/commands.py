@@ -1,15 +1,17 @@
 """Commands that wait for a node, are with it, or were taken note of by it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.contracts.commands import CommandType
+from muster.domain.run import OPEN_RUN_STATES
 from muster.store.dialects import AnyRows
-from muster.store.tables import node_commands
+from muster.store.tables import node_commands, runs
 
+EXPIRED: Final = "expired: the node did not fetch it in time"
 _c = node_commands.c
 
 
@@ -97,8 +99,11 @@ async def open_actions(tx: AsyncConnection, node_id: str) -> AnyRows:
     return (await tx.execute(query.order_by(_c.command_id))).all()
 
 
-async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> None:
-    """Closes device actions of before `before_ms` that no node has fetched: a reboot must not come days late."""
+async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> list[str]:
+    """Closes device actions of before `before_ms` that no node has fetched: a reboot must not come days late.
+
+    Gives their ids.
+    """
     statement = (
         update(node_commands)
         .where(
@@ -107,9 +112,10 @@ async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> No
             _c.handed_at.is_(None),
             _c.created_at < before_ms,
         )
-        .values(acked_at=now_ms, error_message="expired: the node did not fetch it in time")
+        .values(acked_at=now_ms, error_message=EXPIRED)
+        .returning(_c.command_id)
     )
-    await tx.execute(statement)
+    return list((await tx.execute(statement)).scalars())
 
 
 async def find(tx: AsyncConnection, command_ids: Sequence[str]) -> AnyRows:
@@ -126,3 +132,20 @@ async def acknowledge(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]], no
         .values(acked_at=now_ms, error_message=func.coalesce(bindparam("error"), _c.error_message))
     )
     await tx.execute(statement, list(rows))
+
+
+async def forget(tx: AsyncConnection, *, last_id: str, before_ms: int, limit: int) -> int:
+    """Forgets up to `limit` commands with an id below `last_id` that nobody can ask for any more; gives their number.
+
+    Acknowledged before `before_ms`, and of no run or of one that has ended.
+    """
+    is_open = select(runs.c.run_id).where(runs.c.attention == 0, runs.c.status.in_(OPEN_RUN_STATES))
+    old = (
+        select(_c.command_id)
+        .where(_c.command_id < last_id, _c.acked_at < before_ms)
+        .where(or_(_c.run_id.is_(None), _c.run_id.not_in(is_open)))
+        .order_by(_c.command_id)
+        .limit(limit)
+    )
+    result = await tx.execute(delete(node_commands).where(_c.command_id.in_(old)).returning(_c.command_id))
+    return len(result.all())

@@ -195,6 +195,7 @@ node_commands = Table(
     Column("handed_at", BigInteger),
     Column("acked_at", BigInteger),
     Column("error_message", Text),
+    Index(None, "run_id"),
     Index(
         "ix_node_commands_open",
         "node_id",
@@ -217,6 +218,25 @@ callback_events = Table(
     # It spoke of an attempt that was already over, and changed nothing.
     Column("stale", Boolean, nullable=False, server_default=false()),
     sqlite_with_rowid=False,
+)
+
+# Who had what done (spec/04). `answered_at`, `error_message`: what the node said to the command, where there is one.
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("audit_id", String(36), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(64), nullable=False),
+    # A run or a phone.
+    Column("subject", String(128), nullable=False),
+    Column("node_id", String(64)),
+    Column("detail", JSON, nullable=False),
+    Column("command_id", String(36)),
+    Column("answered_at", BigInteger),
+    Column("error_message", Text),
+    Index(None, "subject", "audit_id"),
+    Index(None, "command_id"),
 )
 
 idempotency_keys = Table(

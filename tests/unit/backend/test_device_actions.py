@@ -66,6 +66,55 @@ async def test_an_action_that_nobody_fetched_in_time_is_dropped(rig: Rig) -> Non
     assert await pulled(rig) == []
 
 
+async def history(rig: Rig, device_id: str) -> list[dict[str, Any]]:
+    return list((await rig.http.get(f"/api/devices/{device_id}")).json()["actions"])
+
+
+async def test_who_asked_for_what_and_what_came_of_it_is_kept(rig: Rig) -> None:
+    body = {"action": "quarantine", "reason": "it restarts by itself"}
+    first = (await rig.http.post("/api/devices/A/actions", json=body, headers={"User-Agent": "muster/1"})).json()
+    (entry,) = await history(rig, "A")
+    assert entry == {
+        "at": rig.clock.now_ms(),
+        "actor": "127.0.0.1 muster/1",
+        "action": "device.quarantine",
+        "node_id": "PC-01",
+        "detail": {"reason": "it restarts by itself"},
+        "answered_at": None,
+        "error_message": None,
+    }
+    await rig.clock.advance(3)
+    refused = await ask(rig, "A", "release")
+    acks = [
+        rig.event("command_ack", command_id=first["command_id"]),
+        rig.event("command_ack", command_id=refused["command_id"], error_message="the phone is not in quarantine"),
+    ]
+    await rig.tell(*acks)
+    assert [(one["action"], one["answered_at"], one["error_message"]) for one in await history(rig, "A")] == [
+        ("device.release", rig.clock.now_ms(), "the phone is not in quarantine"),
+        ("device.quarantine", rig.clock.now_ms(), None),
+    ]
+    assert await history(rig, "rack/7") == []
+
+
+async def test_what_was_dropped_is_told_in_the_history(rig: Rig) -> None:
+    await ask(rig, "A", "reboot")
+    for _ in range(2):
+        rig.clock.jump(DEVICE_ACTION_EXPIRY_SEC)
+        await rig.parts.watch.look()
+    (entry,) = await history(rig, "A")
+    assert (entry["answered_at"], entry["error_message"]) == (
+        rig.clock.now_ms(),
+        "expired: the node did not fetch it in time",
+    )
+
+
+async def test_the_history_tells_the_last_ten(rig: Rig) -> None:
+    for number in range(12):
+        await rig.http.post("/api/devices/A/actions", json={"action": "reboot", "reason": f"try {number}"})
+    assert [entry["detail"]["reason"] for entry in await history(rig, "A")] == [f"try {n}" for n in range(11, 1, -1)]
+
+
 @pytest.mark.parametrize(
     ("device_id", "body", "status", "field"),
     [
@@ -73,6 +122,8 @@ async def test_an_action_that_nobody_fetched_in_time_is_dropped(rig: Rig) -> Non
         ("A", {"action": "explode"}, 422, "action"),
         ("A", {}, 422, "action"),
         ("A", {"action": "reboot", "force": True}, 422, "force"),
+        ("A", {"action": "reboot", "reason": "two\nlines"}, 422, "reason"),
+        ("A", {"action": "reboot", "reason": "x" * 201}, 422, "reason"),
     ],
 )
 async def test_a_bad_request_queues_nothing(

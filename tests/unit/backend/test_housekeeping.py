@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 from tests.support.backend import Rig, open_rig
 from tests.support.manual_clock import ManualClock
 
 from muster.backend.housekeeping import PORTION, forget
-from muster.store.tables import callback_events
+from muster.store.tables import audit_log, callback_events, node_commands
 
 START_MS = 1_800_000_000_000
 DAY_MS = 24 * 3600 * 1000
@@ -53,6 +53,41 @@ async def test_more_than_a_portion_is_forgotten_in_several(rig: Rig) -> None:
     for start in range(0, PORTION + 200, 200):
         await rig.tell(*(rig.progress(task, start + seq, "wake", "running") for seq in range(1, 201)))
     assert await forget(rig.parts.database, rig.clock.now_ms() + 31 * DAY_MS) == PORTION + 200
+
+
+async def rows(rig: Rig, table: Table) -> int:
+    async with rig.parts.database.reading() as tx:
+        found: int = (await tx.execute(select(func.count()).select_from(table))).scalar_one()
+        return found
+
+
+async def test_commands_are_forgotten_when_they_were_taken_and_their_run_has_ended(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, clock=ManualClock(START_MS)) as rig:
+        await rig.heartbeat("PC-01", ["A", "B"])
+        await rig.start_run(target={"device_ids": ["A"]})
+        await rig.start_run(target={"device_ids": ["B"]})
+        ended, still_open = await rig.take_tasks()
+        acks = [rig.event("command_ack", command_id=task.command_id) for task in (ended, still_open)]
+        await rig.tell(*acks, rig.finished(ended, 1), rig.started(still_open, 1))
+        assert await rows(rig, node_commands) == 2
+        await forget(rig.parts.database, START_MS + 30 * DAY_MS)
+        assert await rows(rig, node_commands) == 2, "thirty days are not over"
+        await forget(rig.parts.database, START_MS + 30 * DAY_MS + 1_000)
+        assert await rows(rig, node_commands) == 1
+        await rig.tell(rig.finished(still_open, 2))
+        await rig.start_run(target={"device_ids": ["A"]})
+        await forget(rig.parts.database, START_MS + 31 * DAY_MS)
+        assert await rows(rig, node_commands) == 1, "what nobody has taken is kept"
+
+
+async def test_the_audit_log_is_kept_for_a_year(tmp_path: Path) -> None:
+    async with open_rig(tmp_path, clock=ManualClock(START_MS)) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+        await rig.http.post("/api/devices/A/actions", json={"action": "reboot"})
+        await forget(rig.parts.database, START_MS + 365 * DAY_MS)
+        assert await rows(rig, audit_log) == 1
+        await forget(rig.parts.database, START_MS + 365 * DAY_MS + 1_000)
+        assert await rows(rig, audit_log) == 0
 
 
 async def until_one(rig: Rig) -> None:

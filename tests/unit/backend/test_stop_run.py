@@ -10,6 +10,7 @@ from muster.backend.live import LiveStream
 from muster.domain.failure import FailureReason
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
+from muster.store import audit
 
 
 async def stop(rig: Rig, run_id: str) -> dict[str, Any]:
@@ -54,6 +55,14 @@ async def test_a_node_that_has_the_run_is_told_and_ends_its_tasks(rig: Rig, run_
     assert (await rig.run(run_id)).status is RunState.RUNNING
     await rig.tell(rig.finished(tasks[0], 2, "cancelled", failure_reason="cancelled"))
     assert (await rig.run(run_id)).status is RunState.STOPPED
+
+
+async def test_who_stopped_a_run_is_kept(rig: Rig, run_id: str) -> None:
+    for _ in range(2):
+        await rig.http.post(f"/api/runs/{run_id}/stop", headers={"User-Agent": "muster/1"})
+    async with rig.parts.database.reading() as tx:
+        (entry,) = await audit.of_subject(tx, run_id, 10)
+    assert (entry.actor, entry.action, entry.detail) == ("127.0.0.1 muster/1", "run.stop", {"cancelled": 3})
 
 
 async def test_a_start_that_may_be_lost_comes_again_before_the_stop(rig: Rig, run_id: str) -> None:

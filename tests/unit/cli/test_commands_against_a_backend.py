@@ -47,6 +47,9 @@ def test_one_phone_is_shown_and_its_node_asked_to_act(muster: Command, backend: 
         assert (ran.status, ran.document["node_id"], ran.document["action"]) == (0, "PC-01", action)
     told = muster("device", "reboot", "PHONE1", "--url", backend)
     assert told.stdout.startswith("PC-01 is asked to reboot PHONE1 (command ")
+    muster("device", "quarantine", "PHONE2", "--reason", "screen is broken", "--url", backend)
+    history = muster("device", "show", "PHONE2", "--url", backend).stdout.splitlines()[-1].split()
+    assert history[2:7] == ["quarantine", "waiting", "screen", "is", "broken"]
     missing = muster("device", "reboot", "GHOST", "--url", backend)
     assert (missing.status, "GHOST" in missing.stderr) == (2, True)
 

@@ -1,4 +1,4 @@
-"""Who may speak as a node (R4.1)."""
+"""Who may speak as a node (R4.1), and who asked for something."""
 
 import hmac
 from typing import Annotated
@@ -17,6 +17,16 @@ def parts_of(request: Request) -> Parts:
 
 
 PartsDep = Annotated[Parts, Depends(parts_of)]
+
+
+def actor_of(request: Request) -> str:
+    """For the audit log: the address and the program, as long as nobody signs in. At most 128 printable characters."""
+    host = request.client.host if request.client else "?"
+    program = request.headers.get("user-agent", "?")
+    return "".join(letter for letter in f"{host} {program}" if letter.isprintable())[:128]
+
+
+ActorDep = Annotated[str, Depends(actor_of)]
 
 
 def require_node_secret(

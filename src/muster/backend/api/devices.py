@@ -4,13 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from muster.backend.api.access import PartsDep
+from muster.backend.api.access import ActorDep, PartsDep
 from muster.backend.api.bodies import StrictRoute
 from muster.backend.api.problems import answer_refusal, documented
 from muster.backend.api.runs import Cursor, Limit
 from muster.backend.cursors import decode_cursor, encode_cursor
 from muster.backend.refusal import ProblemSlug, Refusal
-from muster.contracts.api import DeviceActionAccepted, DeviceActionRequest, DevicePage, DeviceView
+from muster.contracts.api import DeviceActionAccepted, DeviceActionRequest, DeviceDetail, DevicePage
 from muster.contracts.base import NodeIdField
 from muster.domain.limits import PAGE_SIZE_DEFAULT
 
@@ -43,12 +43,18 @@ async def list_devices(
 
 
 @router.get(
-    "/{device_id:path}", response_model=DeviceView, summary="A phone", responses=documented(ProblemSlug.NOT_FOUND)
+    "/{device_id:path}",
+    response_model=DeviceDetail,
+    summary="A phone",
+    responses=documented(ProblemSlug.NOT_FOUND, ProblemSlug.UNAVAILABLE),
 )
-async def read_device(device_id: str, parts: PartsDep) -> DeviceView | Response:
-    """By its `device_id`, whatever characters the vendor's tool put into it."""
+async def read_device(device_id: str, parts: PartsDep) -> DeviceDetail | Response:
+    """By its `device_id`, whatever characters the vendor's tool put into it; with what was last done to it."""
     device = parts.presence.device(device_id)
-    return _unknown(device_id) if device is None else parts.presence.device_view(device)
+    if device is None:
+        return _unknown(device_id)
+    actions = await parts.device_actions.last(device_id)
+    return DeviceDetail(**parts.presence.device_view(device).model_dump(), actions=actions)
 
 
 @router.post(
@@ -58,9 +64,11 @@ async def read_device(device_id: str, parts: PartsDep) -> DeviceView | Response:
     summary="Reboot, reconnect, quarantine or release a phone",
     responses=documented(ProblemSlug.MALFORMED_JSON, ProblemSlug.NOT_FOUND, ProblemSlug.INVALID_FIELD),
 )
-async def request_action(device_id: str, body: DeviceActionRequest, parts: PartsDep) -> DeviceActionAccepted | Response:
-    """A command to the phone's node; one that the node does not fetch within 10 minutes is dropped."""
-    return await parts.device_actions.request(device_id, body.action) or _unknown(device_id)
+async def request_action(
+    device_id: str, body: DeviceActionRequest, parts: PartsDep, actor: ActorDep
+) -> DeviceActionAccepted | Response:
+    """A command to the phone's node, audited; one that the node does not fetch within 10 minutes is dropped."""
+    return await parts.device_actions.request(device_id, body, actor) or _unknown(device_id)
 
 
 def _unknown(device_id: str) -> Response:

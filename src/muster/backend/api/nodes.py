@@ -63,7 +63,7 @@ async def pull(
             pass
 
     found = await parts.hand_out.pull(node_id, instance_id, wait_ms, until_gone, replaces=replaces)
-    return answer_refusal(found) if isinstance(found, Refusal) else PullAnswer(commands=found)
+    return answer_refusal(found) if isinstance(found, Refusal) else PullAnswer(commands=found, now=parts.clock.now_ms())
 
 
 @router.post(

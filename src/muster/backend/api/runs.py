@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from muster.backend.api.access import PartsDep
+from muster.backend.api.access import ActorDep, PartsDep
 from muster.backend.api.bodies import StrictRoute
 from muster.backend.api.problems import answer_refusal, documented
 from muster.backend.refusal import ProblemSlug, Refusal
@@ -80,9 +80,9 @@ async def read_run(run_id: str, parts: PartsDep) -> RunDetail | Response:
     summary="Stop a run",
     responses=documented(_S.UNKNOWN_RUN),
 )
-async def stop_run(run_id: str, parts: PartsDep) -> RunStopped | Response:
+async def stop_run(run_id: str, parts: PartsDep, actor: ActorDep) -> RunStopped | Response:
     """Phones that no node was told of are cancelled at once, the others by their nodes. Asking twice is asking once."""
-    return await parts.stop_run.stop(run_id) or _unknown(run_id)
+    return await parts.stop_run.stop(run_id, actor) or _unknown(run_id)
 
 
 @router.get(
