@@ -31,6 +31,7 @@ HOSTILE_STRINGS ?= 100000
 chaos: dev mksh ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
+	FAILING_STORE=all $(VENV_BIN)/python -m pytest tests/chaos/test_failing_store.py -n $(WORKERS) -q
 
 format: dev ## let ruff rewrite what it can
 	$(VENV_BIN)/ruff check --fix .

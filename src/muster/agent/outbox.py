@@ -27,6 +27,7 @@ from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+FLUSH_LOOK_SEC: Final = 0.5
 # A whole request refused with one of these says that its content is at fault. Any other 4xx may come from a proxy or a
 # wrong address, and must not bury facts.
 CONTENT_REFUSED: Final = frozenset({400, 413, 422})
@@ -108,8 +109,12 @@ class OutboxSender:
             async with asyncio.timeout(within_sec):
                 while True:
                     self._settled.clear()
-                    if not (await self._outbox.depth()).total:
-                        return True
+                    try:
+                        if not (await self._outbox.depth()).total:
+                            return True
+                    except JournalError:
+                        await self._clock.sleep(FLUSH_LOOK_SEC)
+                        continue
                     await self._settled.wait()
         except TimeoutError:
             return False

@@ -362,3 +362,10 @@ async def test_behind_a_backlog_the_present_is_told_in_the_first_batch_and_each_
         if "task_id" in event["payload"]:
             by_task.setdefault(event["payload"]["task_id"], []).append(event["payload"]["seq"])
     assert all(seqs == sorted(seqs) for seqs in by_task.values())
+
+
+async def test_a_flush_of_an_outbox_that_cannot_be_read_waits_its_time_and_says_so(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path) as journal:
+        await run_of(journal, "A")
+    async with sending(journal, MemoryBackend()) as sender:
+        assert not await sender.flush(0.05)
