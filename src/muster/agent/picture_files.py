@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 from muster.agent.whole_file import sync_folder
 
-
 PART_SUFFIX: Final = ".part"
 """A picture on its way to the disk has its name with this suffix."""
 
