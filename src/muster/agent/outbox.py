@@ -61,6 +61,8 @@ class OutboxSender:
     def __init__(self, outbox: Outbox, link: BackendLink, *, clock: Clock, rng: random.Random, new_id: NewId) -> None:
         # Told of an attempt that the backend calls stale: task_id, attempt.
         self.on_stale: Callable[[str, int], None] = lambda _task_id, _attempt: None
+        # Told when the backend takes events again after an outage.
+        self.on_back: Callable[[], None] = lambda: None
         self._outbox = outbox
         self._link = link
         self._clock = clock
@@ -134,6 +136,7 @@ class OutboxSender:
             return self._failed(error)
         if self._failures:
             log.info("The backend takes events again", failures=self._failures)
+            self.on_back()
         self._failures = 0
         return _Round.DONE
 

@@ -127,6 +127,17 @@ async def test_a_backend_that_is_gone_gets_everything_when_it_is_back(journal: S
         assert 0.8 * rung - 0.5 <= wait <= 1.2 * rung + 0.5
 
 
+async def test_whoever_waits_for_the_backend_hears_once_that_it_is_back(journal: SqliteJournal) -> None:
+    heard = []
+    await run_of(journal, "A")
+    async with sending(journal, MemoryBackend(before_callback=failing(3, broken))) as sender:
+        sender.on_back = lambda: heard.append("back")
+        assert await sender.flush(20)
+        await run_of(journal, "B", run=2)
+        assert await sender.flush(20)
+    assert heard == ["back"]
+
+
 async def test_an_answer_lost_after_the_backend_applied_it_applies_nothing_twice(journal: SqliteJournal) -> None:
     backend = MemoryBackend(after_callback=failing(3, broken))
     await run_of(journal, "A")
