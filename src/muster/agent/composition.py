@@ -133,6 +133,7 @@ class Agent:
         self._sender = OutboxSender(journal, ports.link, clock=clock, rng=rng, new_id=new_id)
         self._spool = DiskSpool(ports.spool_folder, journal, ports.link, clock=clock, new_id=new_id, files=ports.files)
         self._sweeper = SpoolSweeper(self._spool, journal, narrator=self._narrator, clock=clock, rng=rng)
+        self._sender.on_back = self._sweeper.wake
         self._devices_changed = asyncio.Event()
         ports.rack.subscribe(self._devices_changed)
 
