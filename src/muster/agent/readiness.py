@@ -7,6 +7,7 @@ from muster.agent.ports import DeviceCare, NoDeviceCare, NotReady, Phones
 from muster.agent.preflight.device import Answers, Present
 from muster.agent.preflight.gate import Gate, Refused, Subject, Wait
 from muster.agent.preflight.gates import pass_gates
+from muster.domain.failure import FailureReason
 from muster.domain.limits import GRACE_PROBE_TIMEOUT_MS
 from muster.domain.task import TaskState
 from muster.recipe.conditions import DeviceFacts
@@ -14,13 +15,15 @@ from muster.runtime.clock import Clock
 
 LOOK_SEC: Final = 0.25
 _PROBE: Final[tuple[Gate, ...]] = (Present(), Answers())
+# From the fault that tells least. What was seen before counts on: a repair takes a phone that hangs off adb's list.
+_FAULTS: Final = (FailureReason.ADB_MISSING, FailureReason.ADB_OFFLINE, FailureReason.DEVICE_UNRESPONSIVE)
 
 
 class Readiness(Protocol):
     """Whether a phone has recovered."""
 
     async def wait_ready(self, device_id: str, fault: NotReady, seconds: float) -> NotReady | None:
-        """None as soon as the phone is worth another try, else the fault that was there when the time was up."""
+        """None as soon as the phone is worth another try, else the fault of all that were seen that tells most."""
         ...
 
 
@@ -38,7 +41,7 @@ class ProbedReadiness:
         try:
             async with asyncio.timeout(seconds) as limit:
                 while (found := await self._look(device_id)) is not None:
-                    fault = found
+                    fault = _more_telling(fault, found)
                     await self._clock.sleep(LOOK_SEC)
                 return None
         except TimeoutError:
@@ -55,3 +58,9 @@ class ProbedReadiness:
         if isinstance(verdict, Wait) or (isinstance(verdict, Refused) and is_gone):
             return NotReady(verdict.reason, verdict.message)
         return None
+
+
+def _more_telling(known: NotReady, found: NotReady) -> NotReady:
+    """Of two alike the later one."""
+    ranks = [_FAULTS.index(fault.reason) if fault.reason in _FAULTS else -1 for fault in (known, found)]
+    return found if ranks[1] >= ranks[0] else known
