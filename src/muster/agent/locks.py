@@ -44,10 +44,7 @@ class FileLock:
         self._file = file
         # Only for the message to whoever is refused: a full disk must not keep the agent from its lock.
         with contextlib.suppress(OSError):
-            file.seek(0)
-            file.truncate()
-            file.write(owner)
-            file.flush()
+            _write_if_other(file, owner)
         return True
 
     def release(self) -> None:
@@ -62,6 +59,16 @@ class FileLock:
             return self._path.read_text(encoding="utf-8").strip() or "another process"
         except OSError:
             return "another process"
+
+
+def _write_if_other(file: IO[str], text: str) -> None:
+    """An agent takes the same phones again and again: a write each time would wait behind the journal's fsync."""
+    file.seek(0)
+    if file.read(len(text) + 1) != text:
+        file.seek(0)
+        file.truncate()
+        file.write(text)
+        file.flush()
 
 
 def _lock(file: IO[str]) -> bool:

@@ -527,3 +527,50 @@ def test_a_step_gets_one_grace_a_try() -> None:
     outcome = bench.run(adb("a", "a"))
     assert outcome.failure_reason is FailureReason.ADB_MISSING
     assert bench.phone.steps_commands == ["a", "a"]
+
+
+class SlowlyWritten(Told):
+    """A journal that takes a second for a task's start, or refuses it. `probed_at`: the probe, seconds from then."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+    async def started(self, runtime_handle: str) -> None:
+        await asyncio.sleep(1.0)
+        if self.refusal is not None:
+            raise self.refusal
+        await super().started(runtime_handle)
+
+
+def test_the_phone_is_probed_while_the_start_is_written_and_no_step_is_sent_before_it_is() -> None:
+    bench = Bench()
+    bench.told = SlowlyWritten()
+    sent: list[tuple[str, bool, float]] = []
+    clock = LoopClock()
+
+    async def execute() -> None:
+        began = clock.monotonic()
+        bench.phone.on_command = lambda command: sent.append(
+            (command, bool(bench.told.handles), clock.monotonic() - began)
+        )
+        await bench.execute(adb("only", "input tap 1 2"))
+
+    run_in_virtual_time(execute())
+    assert sent == [(PROBE, False, 0.0), ("input tap 1 2", True, 1.0)]
+
+
+def test_a_start_that_the_journal_refuses_is_raised_as_it_is_and_leaves_no_probe_behind() -> None:
+    bench = Bench(MemoryPhone(answers={PROBE: [5.0]}))
+    bench.told = SlowlyWritten(refusal=LookupError("another attempt"))
+    with pytest.raises(LookupError, match="another attempt"):
+        bench.run(adb("only"))
+    assert bench.phone.in_flight == 0
+    assert bench.phone.steps_commands == []
+
+
+def test_a_phone_that_needs_its_grace_is_told_of_only_after_the_start() -> None:
+    bench = Bench(MemoryPhone(answers={PROBE: [PhoneError(FailureReason.ADB_OFFLINE, "gone")]}))
+    bench.told = SlowlyWritten()
+    assert bench.run(adb("only")).status is WAITS
+    assert bench.told.handles == [bench.phone.runtime_handle]

@@ -145,19 +145,32 @@ class _Execution:
 
     async def _preflight_and_steps(self) -> TaskOutcome | NotReady:
         task, phones = self.context.task, self.context.phones
-        phone = phones.find(task.device_id)
-        if phone is not None:
-            await self.report.started(phone.runtime_handle)
         subject = Subject(
             task.device_id, phones, self.clock, self.context.settings.preflight_timeout_ms, DeviceFacts(task.device_id)
         )
-        verdict = await pass_gates(subject, self.gates)
+        verdict = await self._gated(subject)
         if isinstance(verdict, Wait):
             return NotReady(verdict.reason, self._tidy(verdict.message))
         if isinstance(verdict, Refused):
             return TaskOutcome(verdict.status, verdict.reason, self._tidy(verdict.message))
         self.context.phone_clock = subject.phone_clock
         return await self._steps(verdict)
+
+    async def _gated(self, subject: Subject) -> DeviceFacts | Refused | Wait:
+        """The gates' verdict, told when `task_started` is on the disk too.
+
+        The phone is asked while that is being written: an fsync takes as long as the probe, which changes nothing.
+        """
+        phone = subject.phones.find(subject.device_id)
+        if phone is None:
+            return await pass_gates(subject, self.gates)
+        try:
+            async with asyncio.TaskGroup() as both:
+                _ = both.create_task(self.report.started(phone.runtime_handle))
+                return await pass_gates(subject, self.gates)
+        except ExceptionGroup as failed:
+            # What went wrong first; the other was cancelled for it.
+            raise failed.exceptions[0] from None
 
     async def _steps(self, facts: DeviceFacts) -> TaskOutcome:
         run = self.context.task.run
