@@ -19,6 +19,7 @@ from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, V
 from muster.agent.journal import Journal, JournalError
 from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
+from muster.agent.observe.port import NoObserver, Observer
 from muster.agent.one_phone_locks import OnePhoneLocks
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
@@ -75,6 +76,8 @@ class AgentSettings:
     emulator_avd: str | None = None
     emulator_program: str = "emulator"
     emulator_gate_wait_ms: int = limits.EMULATOR_GATE_WAIT_MS
+    # Where metrics and health are told on loopback; 0: a free port, None: nowhere.
+    http_port: int | None = None
 
 
 class Rack(VendorState, Protocol):
@@ -120,6 +123,7 @@ class AgentPorts:
     actions: DeviceActions = field(default_factory=NoDeviceActions)
     care: DeviceCare = field(default_factory=NoDeviceCare)
     secrets: NodeSecrets = NO_SECRETS
+    observer: Observer = field(default_factory=NoObserver)
 
 
 class Agent:
@@ -154,6 +158,7 @@ class Agent:
     async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
         """Until it is cancelled."""
         loop = self._scheduler(background)
+        self._ports.observer.sees(loop)
         self._sender.on_stale = loop.fence
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
@@ -193,7 +198,7 @@ class Agent:
             readiness=readiness,
         )
         loop_parts = LoopParts(
-            CaredExecutor(executor, ports.care),
+            CaredExecutor(ports.observer.executor(executor), ports.care),
             CaredLedger(ports.journal, ports.care),
             OnePhoneLocks(ports.locks, ports.rack.phones),
             self._narrator,
@@ -202,6 +207,7 @@ class Agent:
             self._sweeper.wake,
             readiness,
             settings.device_grace_wait_ms / 1000,
+            ports.observer.refilled,
         )
         return SchedulerLoop(settings.concurrency, loop_parts, background)
 

@@ -1,6 +1,7 @@
 """The node agent as a process: opens the real parts and hands them to the composition."""
 
 import asyncio
+import importlib.metadata
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -16,6 +17,8 @@ from muster.agent.instance import Instance
 from muster.agent.journal import JournalError
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.locks import AlreadyRunningError, DeviceFileLocks, NodeLock, state_folder
+from muster.agent.observe.observer import AgentObserver, Identity
+from muster.agent.observe.service import watched
 from muster.agent.preflight.gate import Gate
 from muster.agent.preflight.gates import GATES, gates
 from muster.agent.quarantine_book import QuarantineBook
@@ -56,6 +59,7 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
     folder = settings.data_dir.absolute() / "agent"
     spool_folder = folder / "spool"
     state_dir = settings.state_dir or state_folder()
+    observer = AgentObserver(_identity(settings, folder), clock)
     try:
         make_private(spool_folder)
         stack.enter_context(NodeLock(state_dir, folder, settings.backend_url, settings.node_id))
@@ -63,7 +67,12 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
         await asyncio.to_thread(remove_half_done, folder, settings.data_dir.absolute() / "files")
         client = await stack.enter_async_context(MusterClient(settings.backend_url, secret=settings.secret))
         # The journal's ids are made on its own thread, so from a source of its own.
-        journal = SqliteJournal(folder / "journal.sqlite3", new_id=id_source(clock), spool_folder=spool_folder)
+        journal = SqliteJournal(
+            folder / "journal.sqlite3",
+            new_id=id_source(clock),
+            spool_folder=spool_folder,
+            open_commits=observer.open_commits,
+        )
         await stack.enter_async_context(journal)
     except (AlreadyRunningError, JournalError, OSError, ValueError) as error:
         raise AgentCannotStart(str(error)) from error
@@ -80,10 +89,17 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
     repairs = AdbRepairs(rack.adb, rack.phones, clock)
     care_parts = CareParts(rack.phones, repairs, book, clock, rack.announce, rack.server_lost_at, settings.allow_reboot)
     care = await stack.enter_async_context(PhoneCare(care_parts))
+    observer.watch(rack, journal)
+    await stack.enter_async_context(watched(observer, folder, settings.http_port))
     return AgentPorts(
-        clock, random.SystemRandom(), new_id, link, journal, rack, locks, spool_folder,
-        actions=care, care=care, gates=await _gates(settings, folder, stack), secrets=secrets,
+        clock, random.SystemRandom(), new_id, observer.link(link), journal, rack, locks, spool_folder,
+        actions=care, care=care, gates=await _gates(settings, folder, stack), secrets=secrets, observer=observer,
     )  # fmt: skip
+
+
+def _identity(settings: AgentSettings, folder: Path) -> Identity:
+    version = importlib.metadata.version("muster")
+    return Identity(settings.node_id, version, settings.concurrency, settings.vendor_url is not None, folder)
 
 
 async def _gates(settings: AgentSettings, folder: Path, stack: AsyncExitStack) -> Sequence[Gate]:

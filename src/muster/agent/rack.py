@@ -63,6 +63,9 @@ class AttachedRack:
         self._clock = clock
         self._why_quarantined = why_quarantined
         self._server_lost_at: float | None = None
+        # Whether the adb server answers, and how often it was gone and came back.
+        self.adb_ok = False
+        self.adb_restarts = 0
         self._shots_root = settings.folder / SHOTS
         self._adb = AdbClient(settings.adb_host, settings.adb_port)
         self._adb_watch = AdbWatch(self._adb, self._saw_adb, self._lost_adb, clock)
@@ -117,6 +120,11 @@ class AttachedRack:
     def last_vendor_ok_ms(self) -> int | None:
         """When one last did, epoch ms."""
         return self._vendor_watch.last_ok_ms
+
+    @property
+    def vendor_returns(self) -> int:
+        """Times the vendor tool was silent and answered again."""
+        return self._vendor_watch.returns
 
     @property
     def strangers(self) -> tuple[str, ...]:
@@ -188,6 +196,8 @@ class AttachedRack:
 
     def _saw_adb(self, entries: Sequence[AdbEntry]) -> None:
         self._saw_first_list = True
+        self.adb_restarts += not self.adb_ok and self._server_lost_at is not None
+        self.adb_ok = True
         self._registry.saw_adb(entries, self._clock.monotonic())
         self._rebuild()
         for handle in self._registry.unasked():
@@ -199,6 +209,7 @@ class AttachedRack:
 
     def _lost_adb(self, error: str) -> None:
         self._server_lost_at = self._clock.monotonic()
+        self.adb_ok = False
         self._registry.saw_adb((), self._clock.monotonic(), error=error)
         self._rebuild()
 

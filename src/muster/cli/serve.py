@@ -67,6 +67,9 @@ def agent(
     secrets: Annotated[
         Path | None, typer.Option("--secrets", help="File of this node's own secrets. (default: DATA/secrets.yaml)")
     ] = None,
+    http_port: Annotated[
+        str | None, typer.Option("--http-port", help="Port of /metrics and /healthz, or none. (default: a free one)")
+    ] = None,
     log_json: LogJsonOption = False,
     stop_on_eof: StopOnEofOption = False,
 ) -> None:
@@ -86,6 +89,7 @@ def agent(
         VENDOR_WS_URL=vendor_url,
         MAX_CONCURRENCY_PER_NODE=concurrency,
         SECRETS_FILE=secrets,
+        AGENT_HTTP_PORT=http_port,
     )
     configure_logs(json_lines=log_json)
     told = AgentSettings(
@@ -104,6 +108,7 @@ def agent(
         emulator_avd=settings.emulator_avd,
         emulator_program=settings.emulator_program,
         emulator_gate_wait_ms=settings.emulator_gate_wait_ms,
+        http_port=settings.agent_http_port,
     )
     try:
         run_service(lambda: run_agent(told, on_ready=announce), stop_on_eof=stop_on_eof)

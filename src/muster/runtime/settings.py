@@ -65,6 +65,7 @@ class Settings:
     emulator_avd: str | None
     emulator_program: str
     emulator_gate_wait_ms: int
+    agent_http_port: int | None
     url: str
     token: str | None
     origins: Mapping[str, str] = field(compare=False)
@@ -147,6 +148,10 @@ def _vendor_url(text: str) -> str | None:
     if text.lower() == _NO_SERVICE:
         return None
     return _url("ws", "wss", example="ws://127.0.0.1:22222 (or none)")(text)
+
+
+def _port_or_none(text: str) -> int | None:
+    return None if text.lower() == _NO_SERVICE else _whole_number(0, 65_535)(text)
 
 
 def host_port(text: str) -> HostPort:
@@ -243,6 +248,13 @@ TABLE: Final = (
         "how long an emulator may take to start before its task is skipped",
     ),
     Row(
+        "AGENT_HTTP_PORT",
+        "agent_http_port",
+        _port_or_none,
+        "0",
+        "where the agent tells its metrics and health, on 127.0.0.1; 0 takes a free port, none turns it off",
+    ),
+    Row(
         "MUSTER_URL",
         "url",
         _url("http", "https", example="http://127.0.0.1:8700"),
@@ -334,7 +346,7 @@ def _plain_text(key: str, value: object, path: Path) -> str:
 
 def _masked(row: Row, value: object) -> str | None:
     if value is None:
-        return _NO_SERVICE if row.field == "vendor_url" else None
+        return _NO_SERVICE if row.field in ("vendor_url", "agent_http_port") else None
     if row.is_secret:
         return _MASK
     return re.sub(r"(?<=://)([^/@:]*):([^/@]*)@", rf"\1:{_MASK}@", str(value))  # an address may hold a password

@@ -35,6 +35,8 @@ class VendorWatch:
         self._told_silence = False
         self.ok = False
         self.last_ok_ms: int | None = None
+        # Times it was silent and answered again.
+        self.returns = 0
 
     @property
     def is_booting(self) -> bool:
@@ -71,6 +73,7 @@ class VendorWatch:
                 log.warning("The vendor tool does not answer; adb alone goes on", error=str(error))
             return
         if not self.ok:
+            self.returns += self.last_ok_ms is not None
             log.info("The vendor tool answers", phones=len(entries))
         self.ok, self.last_ok_ms, self._told_silence = True, self._clock.now_ms(), False
         self._listed(entries)
