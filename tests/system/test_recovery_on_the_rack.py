@@ -10,10 +10,12 @@ import pytest
 from tests.support.waiting import until
 
 from muster.agent.care import CareParts, PhoneCare
+from muster.agent.ports import ReserveTerms
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.rack import AttachedRack
 from muster.agent.rack import RackSettings as AgentRackSettings
 from muster.agent.repairs import AdbRepairs, RepairFailed
+from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.failure import FailureReason
 from muster.runtime.clock import SystemClock
@@ -40,12 +42,12 @@ async def ward(folder: Path) -> AsyncIterator[Ward]:
     clock = SystemClock()
     sim = RackSettings(devices=2, latency="none", control_port=None, vendor_port=None, data_dir=folder / "sim")
     async with Rack(sim) as rack:
-        book = QuarantineBook(folder / "quarantine.json", clock)
+        book, reservations = QuarantineBook(folder / "quarantine.json", clock), Reservations(None, clock)
         settings = AgentRackSettings(*rack.adb_address, None, folder / "agent")
-        async with AttachedRack(settings, clock, why_quarantined=book.why) as seen:
+        async with AttachedRack(settings, clock, why_quarantined=book.why, why_reserved=reservations.why) as seen:
             await seen.wait_settled()
             repairs = AdbRepairs(seen.adb, seen, clock)
-            parts = CareParts(seen, repairs, book, clock, seen.announce, seen.server_lost_at)
+            parts = CareParts(seen, repairs, book, clock, seen.announce, seen.server_lost_at, reservations=reservations)
             async with PhoneCare(parts) as care:
                 yield Ward(rack, list(rack.phones.values()), seen, repairs, care, book)
 
@@ -99,7 +101,7 @@ async def test_a_phone_is_rebooted_by_hand(tmp_path: Path) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def test_quarantine_is_shown_where_the_heartbeat_looks(tmp_path: Path) -> None:
+async def test_quarantine_and_reservation_are_shown_where_the_heartbeat_looks(tmp_path: Path) -> None:
     async with ward(tmp_path) as room:
         name, changed = name_of(room.phones[0]), asyncio.Event()
         room.seen.subscribe(changed)
@@ -113,6 +115,9 @@ async def test_quarantine_is_shown_where_the_heartbeat_looks(tmp_path: Path) -> 
         room.care.begin(name, DeviceActionKind.RELEASE)
         await until(lambda: room.book.why(name) is None)
         assert all(status.quarantined is None for status in room.seen.all())
+        room.care.begin(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        status = next(status for status in room.seen.all() if status.device_id == name)
+        assert status.reserved == status.last_error_message == "reserved by kim for 60 min more"
 
 
 async def test_the_adb_server_is_ended_as_the_last_rung_and_the_watch_brings_all_phones_back(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
-from muster.agent.ports import DeviceStatus, Phones
+from muster.agent.ports import DeviceStatus, Phones, ReserveTerms
 from muster.agent.quarantine import Event, Isolate, Probed, Release, TaskEnded
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.recovery import PAUSE_SEC, Climb, Move, Seen, decide, is_tcp, should_restart_server
 from muster.agent.repairs import RepairFailed, Repairs
+from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -41,6 +42,7 @@ class CareParts:
     clock: Clock
     announce: Callable[[], None]
     server_lost_at: Callable[[], float | None]
+    reservations: Reservations = field(kw_only=True)
     may_reboot: bool = False
     grace_ms: int = DEVICE_GRACE_WAIT_MS
 
@@ -87,6 +89,7 @@ class PhoneCare:
             await self._background.__aexit__(kind, error, trace)
         finally:
             await self._parts.book.save()
+            await self._parts.reservations.save()
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
 
@@ -111,9 +114,14 @@ class PhoneCare:
         if reason in _SILENT:
             self.unresponsive(name)
         await self._record(TaskEnded(name, reason))
-        if self._parts.may_reboot and reason is FailureReason.DEVICE_UNRESPONSIVE and name not in self._notes.rebooted:
+        if reason is FailureReason.DEVICE_UNRESPONSIVE and self._may_reboot(name):
             self._notes.rebooted.add(name)
             self._begin(name, DeviceActionKind.REBOOT)
+
+    def _may_reboot(self, name: str) -> bool:
+        """Once, and not under the fingers of whoever has reserved it."""
+        is_reserved = self._parts.reservations.owner(name) is not None
+        return self._parts.may_reboot and name not in self._notes.rebooted and not is_reserved
 
     def unresponsive(self, device_id: str) -> None:
         """See `DeviceCare`."""
@@ -126,25 +134,34 @@ class PhoneCare:
 
     # ---- what an operator asks ---------------------------------------------------------------------------------------
 
-    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+    def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
         """See `DeviceActions`."""
         name = self._name(device_id)
         status = self._parts.phones.status(name)
         if status is None:
             return "this node does not know the phone"
-        if action is DeviceActionKind.RELEASE:
-            return None if self._parts.book.why(name) else "the phone is not in quarantine"
-        if action is DeviceActionKind.QUARANTINE:
-            return None
+        if action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT):
+            return self._repair_refusal(name, status)
+        reservations = self._parts.reservations
+        if action is DeviceActionKind.RELEASE and not (self._parts.book.why(name) or reservations.why(name)):
+            return "the phone is neither in quarantine nor reserved"
+        if terms is not None and reservations.owner(name) not in (None, terms.owner):
+            return f"{reservations.why(name)}; release it first"
+        return None
+
+    def _repair_refusal(self, name: str, status: DeviceStatus) -> str | None:
         if name in self._notes.busy:
             return "a task is running on the phone: stop it first"
         if status.state is AttachState.MISSING and not is_tcp(status.runtime_handle):
             return "the phone is not attached: check its cable, hub and power"
         return None
 
-    def begin(self, device_id: str, action: DeviceActionKind) -> None:
-        """See `DeviceActions`."""
-        self._begin(self._name(device_id), action)
+    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
+        """See `DeviceActions`. A reservation holds from this call on."""
+        name = self._name(device_id)
+        if terms is not None:
+            self._parts.reservations.reserve(name, terms)
+        self._begin(name, action)
 
     def _begin(self, name: str, action: DeviceActionKind) -> None:
         _ = self._background.start(f"care: {action.value} {name}", self._do(name, action))
@@ -153,12 +170,20 @@ class PhoneCare:
         match action:
             case DeviceActionKind.QUARANTINE:
                 await self._record(Isolate(name))
+            case DeviceActionKind.RESERVE:
+                await self._keep_reservations()
             case DeviceActionKind.RELEASE:
+                if self._parts.reservations.release(name):
+                    await self._keep_reservations()
                 await self._record(Release(name))
             case DeviceActionKind.REBOOT | DeviceActionKind.RECONNECT:
                 status = self._parts.phones.status(name)
                 if status is not None:
                     await self._repair(name, status.runtime_handle, action)
+
+    async def _keep_reservations(self) -> None:
+        self._parts.announce()
+        await self._parts.reservations.save()
 
     async def _repair(self, name: str, handle: str, action: DeviceActionKind) -> None:
         repairs = self._parts.repairs
@@ -269,7 +294,8 @@ class PhoneCare:
         ready = {status.device_id for status in self._parts.phones.all() if status.state is AttachState.DEVICE}
         since = None if notes.server_restarted_at is None else now - notes.server_restarted_at
         given_up = len(notes.given_up & ready)
-        running = len(notes.busy)
+        # Whoever has reserved a phone may be at work on it, over the same server.
+        running = len(notes.busy) + self._parts.reservations.count()
         if not should_restart_server(known=len(ready), given_up=given_up, running=running, since_last_sec=since):
             return
         notes.server_restarted_at = now

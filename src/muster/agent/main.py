@@ -3,6 +3,7 @@
 import asyncio
 import importlib.metadata
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,7 @@ from muster.agent.preflight.gates import GATES, gates
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.rack import AttachedRack, RackSettings
 from muster.agent.repairs import AdbRepairs
+from muster.agent.reservations import Reservations
 from muster.agent.secrets import FILE_NAME, NodeSecrets, SecretsError, load_secrets
 from muster.client.http import MusterClient
 from muster.runtime.clock import SystemClock
@@ -85,15 +87,23 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
     rack_settings = RackSettings(*settings.adb_server, settings.vendor_url, folder)
     book = QuarantineBook(folder / "quarantine.json", clock)
     await book.load()
-    rack = await stack.enter_async_context(AttachedRack(rack_settings, clock, why_quarantined=book.why))
+    reservations = Reservations(folder / "reservations.json", clock)
+    await reservations.load()
+    rack = await stack.enter_async_context(
+        AttachedRack(rack_settings, clock, why_quarantined=book.why, why_reserved=reservations.why)
+    )
     repairs = AdbRepairs(rack.adb, rack.phones, clock)
-    care_parts = CareParts(rack.phones, repairs, book, clock, rack.announce, rack.server_lost_at, settings.allow_reboot)
+    care_parts = CareParts(
+        rack.phones, repairs, book, clock, rack.announce, rack.server_lost_at,
+        reservations=reservations, may_reboot=settings.allow_reboot,
+    )  # fmt: skip
     care = await stack.enter_async_context(PhoneCare(care_parts))
     observer.watch(rack, journal)
     await stack.enter_async_context(watched(observer, folder, settings.http_port))
     return AgentPorts(
         clock, random.SystemRandom(), new_id, observer.link(link), journal, rack, locks, spool_folder,
         actions=care, care=care, gates=await _gates(settings, folder, stack), secrets=secrets, observer=observer,
+        free_bytes=lambda: shutil.disk_usage(spool_folder).free,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_GRACE_WAIT_MS
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS, RESERVATION_MINUTES_DEFAULT
 from muster.domain.task import StepState, TaskState
 from muster.recipe.model import Recipe
 
@@ -116,6 +116,8 @@ class DeviceStatus:
     problem: FailureReason | None = None
     # Why it gets no task until it has proved itself or somebody releases it.
     quarantined: str | None = None
+    # Who has it for how long: it gets no task meanwhile.
+    reserved: str | None = None
 
 
 class Phones(Protocol):
@@ -174,14 +176,23 @@ class NoDeviceCare:
         """See `DeviceCare`."""
 
 
-class DeviceActions(Protocol):
-    """What an operator may have done to a phone outside any task."""
+@dataclass(frozen=True, slots=True)
+class ReserveTerms:
+    """For whom a phone is reserved, why, and for how long."""
 
-    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+    owner: str
+    reason: str | None = None
+    minutes: int = RESERVATION_MINUTES_DEFAULT
+
+
+class DeviceActions(Protocol):
+    """What an operator may have done to a phone outside any task. `terms`: of a reservation, and of nothing else."""
+
+    def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
         """Why it cannot be done, fit for an operator, else None. At once."""
         ...
 
-    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
         """Begins it and returns; it goes on by itself. Called once for each command that was not refused."""
         ...
 
@@ -189,11 +200,11 @@ class DeviceActions(Protocol):
 class NoDeviceActions:
     """`DeviceActions` of a node that has no means for any of them, and says so."""
 
-    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+    def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
         """Always refused."""
         return f"this node cannot {action.value} {device_id}: it has no means for it"
 
-    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
         """Never called."""
         raise AssertionError(f"{action.value} of {device_id} was refused")
 

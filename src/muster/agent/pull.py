@@ -2,16 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from muster.agent.intake import Nameless, Readable, Unreadable, read_command
 from muster.agent.journal import Commands, JournalError
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_unauthorized
 from muster.agent.narrate import Narrator
-from muster.agent.ports import DeviceActions, Task
-from muster.contracts.commands import DeviceAction, RunStop, TaskCancel
-from muster.domain.limits import PULL_WAIT_MS_DEFAULT
+from muster.agent.ports import DeviceActions, ReserveTerms, Task
+from muster.contracts.commands import DeviceAction, DeviceActionKind, RunStop, TaskCancel
+from muster.domain.limits import PULL_WAIT_MS_DEFAULT, RESERVATION_MINUTES_DEFAULT
 from muster.runtime.backoff import full_jitter_delay_sec
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
@@ -49,6 +49,7 @@ class PullLoop:
         narrator: Narrator,
         clock: Clock,
         rng: random.Random,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._link = link
         self._journal = journal
@@ -57,6 +58,8 @@ class PullLoop:
         self._narrator = narrator
         self._clock = clock
         self._rng = rng
+        # Why no run is taken now.
+        self._trouble = trouble
 
     async def run(self) -> None:
         """Pulls until it is cancelled. A command in hand is journaled whole or not at all."""
@@ -107,6 +110,9 @@ class PullLoop:
                 return False
 
     async def _accept(self, command: Readable) -> bool:
+        if self._trouble() is not None:
+            # Not acknowledged, so it is handed out again until there is room.
+            return False
         start = command.start
         ack = self._narrator.command_ack(start.command_id)
         new = await self._journal.accept_run(start, ack, self._narrator.run_started(start))
@@ -125,14 +131,15 @@ class PullLoop:
         return is_new
 
     async def _act(self, command: DeviceAction) -> bool:
-        refusal = self._actions.refusal(command.device_id, command.action)
+        terms = _terms(command)
+        refusal = self._actions.refusal(command.device_id, command.action, terms)
         if not await self._journal.accept_order(self._narrator.command_ack(command.command_id, refusal)):
             return False
         if refusal is not None:
             log.warning("A device action is refused", device_id=command.device_id, error=refusal)
             return True
         log.info("Device action", device_id=command.device_id, device_action=command.action.value)
-        self._actions.begin(command.device_id, command.action)
+        self._actions.begin(command.device_id, command.action, terms)
         return True
 
     async def _refuse(self, command: Unreadable) -> bool:
@@ -151,3 +158,9 @@ class PullLoop:
         # The first few, then once in a while: days of outage must not fill the disk with lines.
         elif failures <= 5 or failures % 60 == 0:
             log.warning("Cannot take commands", error=str(error), failures=failures)
+
+
+def _terms(command: DeviceAction) -> ReserveTerms | None:
+    if command.action is not DeviceActionKind.RESERVE:
+        return None
+    return ReserveTerms(command.owner or "?", command.reason, command.minutes or RESERVATION_MINUTES_DEFAULT)

@@ -57,11 +57,17 @@ class AttachedRack:
     """Use as `async with`. Implements `ports.Phones` itself: `rack.phones` is the rack seen that way."""
 
     def __init__(
-        self, settings: RackSettings, clock: Clock, *, why_quarantined: Callable[[str], str | None] = lambda _: None
+        self,
+        settings: RackSettings,
+        clock: Clock,
+        *,
+        why_quarantined: Callable[[str], str | None] = lambda _: None,
+        why_reserved: Callable[[str], str | None] = lambda _: None,
     ) -> None:
-        """`why_quarantined` tells by device_id why a phone gets no task, None if it does."""
+        """`why_…` tell by device_id why a phone gets no task, None if it does."""
         self._clock = clock
         self._why_quarantined = why_quarantined
+        self._why_reserved = why_reserved
         self._server_lost_at: float | None = None
         # Whether the adb server answers, and how often it was gone and came back.
         self.adb_ok = False
@@ -152,11 +158,11 @@ class AttachedRack:
     def status(self, device_id: str) -> DeviceStatus | None:
         """What is known of it, by its id or its alias."""
         status = self._registry.status(device_id, self._clock.monotonic())
-        return self._with_quarantine(status) if status else None
+        return self._with_hindrance(status) if status else None
 
     def all(self) -> Sequence[DeviceStatus]:
         """Every phone that this node has seen since it started, by device_id."""
-        return [self._with_quarantine(status) for status in self._registry.all(self._clock.monotonic())]
+        return [self._with_hindrance(status) for status in self._registry.all(self._clock.monotonic())]
 
     def resolve(self, device_id: str) -> str:
         """The id that an alias stands for; a name that was never heard is its own."""
@@ -178,9 +184,12 @@ class AttachedRack:
         for changed in self._subscribers:
             changed.set()
 
-    def _with_quarantine(self, status: DeviceStatus) -> DeviceStatus:
-        why = self._why_quarantined(status.device_id)
-        return replace(status, quarantined=why, last_error_message=f"in quarantine: {why}") if why else status
+    def _with_hindrance(self, status: DeviceStatus) -> DeviceStatus:
+        quarantined, reserved = self._why_quarantined(status.device_id), self._why_reserved(status.device_id)
+        if not quarantined and not reserved:
+            return status
+        told = reserved or f"in quarantine: {quarantined}"
+        return replace(status, quarantined=quarantined, reserved=reserved, last_error_message=told)
 
     # ---- for the phones ----------------------------------------------------------------------------------------------
 

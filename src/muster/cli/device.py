@@ -1,5 +1,6 @@
-"""`muster devices`, `muster device show | reboot | reconnect | quarantine | release`."""
+"""`muster devices`, `muster device show | reboot | reconnect | quarantine | reserve | release`."""
 
+import getpass
 import time
 from typing import Annotated
 
@@ -14,7 +15,9 @@ from muster.domain import limits
 
 app = typer.Typer(add_completion=False)
 device_app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="One phone: look at it, reboot, reconnect, quarantine, release it."
+    add_completion=False,
+    no_args_is_help=True,
+    help="One phone: look at it, reboot, reconnect, quarantine, reserve, release it.",
 )
 
 DEVICES_SHOWN_MAX = 10_000
@@ -94,15 +97,45 @@ def quarantine(
 
 
 @device_app.command()
+def reserve(
+    device: DeviceArgument,
+    owner: Annotated[str | None, typer.Option("--for", help="For whom. (default: whoever is logged in here)")] = None,
+    minutes: Annotated[
+        int, typer.Option("--minutes", min=1, max=limits.RESERVATION_MINUTES_MAX, help="For how long.")
+    ] = limits.RESERVATION_MINUTES_DEFAULT,
+    reason: ReasonOption = None,
+    url: UrlOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keeps a phone for a person: its tasks fail at once as `device_reserved`. One that runs there goes on to its end.
+
+    Example: muster device reserve R58M123ABC --minutes 30 --reason "debugging the login"
+    """
+    who = owner or getpass.getuser()
+    _act(device, DeviceActionKind.RESERVE, reason, url, json=json, owner=who, minutes=minutes)
+
+
+@device_app.command()
 def release(
     device: DeviceArgument, reason: ReasonOption = None, url: UrlOption = None, json: JsonOption = False
 ) -> None:
-    """Lets a phone in quarantine back into service."""
+    """Lets a phone back into service that is in quarantine or reserved."""
     _act(device, DeviceActionKind.RELEASE, reason, url, json=json)
 
 
-def _act(device_id: str, action: DeviceActionKind, reason: str | None, url: str | None, *, json: bool) -> None:
-    accepted = ask(url, lambda client: client.act_on_device(device_id, action, reason=reason))
+def _act(
+    device_id: str,
+    action: DeviceActionKind,
+    reason: str | None,
+    url: str | None,
+    *,
+    json: bool,
+    owner: str | None = None,
+    minutes: int | None = None,
+) -> None:
+    accepted = ask(
+        url, lambda client: client.act_on_device(device_id, action, reason=reason, owner=owner, minutes=minutes)
+    )
     if json:
         tell_json(as_document(accepted))
         return

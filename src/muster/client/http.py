@@ -233,10 +233,16 @@ class MusterClient:
         return decode(DeviceDetail, await self._wire.fetch("GET", f"/api/devices/{_part(device_id)}"))
 
     async def act_on_device(
-        self, device_id: str, action: DeviceActionKind, *, reason: str | None = None
+        self,
+        device_id: str,
+        action: DeviceActionKind,
+        *,
+        reason: str | None = None,
+        owner: str | None = None,
+        minutes: int | None = None,
     ) -> DeviceActionAccepted:
-        """Asks the phone's node to do something to it; `reason` goes into the audit log."""
-        body = {"action": action.value} | ({"reason": reason} if reason is not None else {})
+        """Asks the phone's node to do something to it. `owner` and `minutes` belong to `reserve`."""
+        body = {"action": action.value} | _given(reason=reason, owner=owner, minutes=minutes)
         answer = await self._post(f"/api/devices/{_part(device_id)}/actions", body)
         return decode(DeviceActionAccepted, answer)
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from muster.contracts.base import (
     Body,
@@ -15,7 +15,7 @@ from muster.contracts.base import (
     UuidField,
     WorkflowIdField,
 )
-from muster.contracts.commands import ActionReason, DeviceActionKind
+from muster.contracts.commands import ActionReason, DeviceActionKind, Owner, ReservationMinutes
 from muster.contracts.events import ArtifactRef, RunSummary
 from muster.domain import ids, limits
 from muster.domain.failure import FailureClass, FailureReason
@@ -361,10 +361,25 @@ class DevicePage(Message):
 
 
 class DeviceActionRequest(Body):
-    """`POST /api/devices/{id}/actions`. `reason` goes into the audit log."""
+    """`POST /api/devices/{id}/actions`. `reason` goes into the audit log.
+
+    `reserve` needs an `owner` and may name `minutes` (RESERVATION_MINUTES_DEFAULT); no other action has them.
+    """
 
     action: DeviceActionKind
     reason: ActionReason | None = None
+    owner: Owner | None = Field(default=None, validate_default=True)
+    minutes: ReservationMinutes | None = None
+
+    @field_validator("owner", "minutes")
+    @classmethod
+    def _of_a_reservation(cls, value: str | int | None, info: ValidationInfo) -> str | int | None:
+        is_reservation = info.data.get("action") is DeviceActionKind.RESERVE
+        if value is not None and not is_reservation:
+            raise ValueError("belongs to `reserve` alone")
+        if value is None and is_reservation and info.field_name == "owner":
+            raise ValueError("say for whom the phone is reserved")
+        return value
 
 
 class DeviceActionAccepted(Message):

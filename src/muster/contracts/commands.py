@@ -28,6 +28,7 @@ class DeviceActionKind(StrEnum):
     RECONNECT = "reconnect"
     RELEASE = "release"
     QUARANTINE = "quarantine"
+    RESERVE = "reserve"
 
 
 class TaskAssignment(Message):
@@ -77,18 +78,25 @@ class TaskCancel(Message):
     task_id: UuidField
 
 
-# A line of text, as a person wrote it.
+# Lines of text, as a person wrote them.
 ActionReason = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Owner = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ReservationMinutes = Annotated[int, Field(ge=1, le=limits.RESERVATION_MINUTES_MAX, strict=True)]
 
 
 class DeviceAction(Message):
-    """Something to do to a phone. Begun at most once: a node that ends just after acknowledging it has not done it."""
+    """Something to do to a phone. Begun at most once: a node that ends just after acknowledging it has not done it.
+
+    `owner` and `minutes` belong to `reserve`: for whom, and for how long from the moment in which the node has it.
+    """
 
     type: Literal[CommandType.DEVICE_ACTION] = CommandType.DEVICE_ACTION
     command_id: UuidField
     device_id: DeviceIdField
     action: DeviceActionKind
     reason: ActionReason | None = None
+    owner: Owner | None = None
+    minutes: ReservationMinutes | None = None
 
 
 Command = Annotated[RunStart | RunStop | TaskCancel | DeviceAction, Field(discriminator="type")]

@@ -79,6 +79,8 @@ class NodeHeartbeat(Payload):
     agent_version: str = Field(max_length=64)
     outbox_depth: Count
     degraded: bool = False
+    # Why it takes no run now.
+    last_error_message: ErrorMessage | None = None
     max_concurrency: Ordinal = limits.CONCURRENCY_PER_NODE_DEFAULT
     devices: list[DeviceReport] = Field(max_length=limits.DEVICES_PER_NODE_MAX)
 

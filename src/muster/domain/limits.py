@@ -40,6 +40,8 @@ DEVICE_GRACE_WAIT_MS_MAX: Final = 600_000
 GRACE_PROBE_TIMEOUT_MS: Final = 5_000
 BATTERY_PERCENT_MIN: Final = 15
 BATTERY_CELSIUS_MAX: Final = 45.0
+RESERVATION_MINUTES_DEFAULT: Final = 60
+RESERVATION_MINUTES_MAX: Final = 7 * 24 * 60
 QUARANTINE_AFTER_FAILURES: Final = 3
 QUARANTINE_CLEAN_PROBES: Final = 2
 QUARANTINE_PROBE_SEC: Final = 30.0
@@ -69,6 +71,9 @@ JOURNAL_WRITES_PENDING_MAX: Final = 1_000
 JOURNAL_GROUP_MAX: Final = 200
 # Another program (a backup, a virus scanner) may hold the journal so long.
 JOURNAL_BUSY_SEC: Final = 5.0
+# A disk that hangs must not silence the node: a heartbeat's figures, and the events that go with it, wait only so long.
+JOURNAL_ANSWER_SEC: Final = 5.0
+OUTBOX_JOURNAL_SEC: Final = 15.0
 JOURNAL_KEEP_DAYS: Final = 30
 OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
 OUTBOX_COALESCE_MS: Final = 3
@@ -120,6 +125,7 @@ assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is ha
 assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
 assert ONLINE_WINDOW_SEC < NODE_LOST_AFTER_SEC_DEFAULT, "a node looks silent before it is given up"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
+assert HEARTBEAT_INTERVAL_SEC + OUTBOX_JOURNAL_SEC < ONLINE_WINDOW_SEC, "a node whose disk hangs stays in sight"
 assert HEARTBEAT_INTERVAL_SEC < BACKEND_SILENT_SEC, "a backend that takes every other heartbeat is there"
 assert 1.2 * OUTBOX_RETRY_LADDER_SEC[-1] < JOURNAL_FAILED_SEC, "a journal that still fails is tried meanwhile"
 assert SPOOL_BYTES_MAX <= DISK_BYTES_LOW, "while the store is away, the pictures have room"

@@ -13,9 +13,10 @@ from tests.support.phones import task as some_task
 
 from muster.agent.care import CareParts, PhoneCare
 from muster.agent.cared_parts import CaredExecutor
-from muster.agent.ports import NotReady, Reporter, Task, TaskOutcome
+from muster.agent.ports import NotReady, Reporter, ReserveTerms, Task, TaskOutcome
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.repairs import RepairFailed
+from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -79,6 +80,7 @@ class Ward:
     repairs: ScriptedRepairs
     phones: MemoryPhones
     book: QuarantineBook
+    reservations: Reservations
     clock: ManualClock
     announced: list[float]
     server_lost: list[float]
@@ -104,13 +106,15 @@ async def ward(folder: Path | None = None, *, may_reboot: bool = False) -> Async
     repairs = ScriptedRepairs(clock)
     book = QuarantineBook(folder / "quarantine.json" if folder else None, clock)
     await book.load()
+    reservations = Reservations(folder / "reservations.json" if folder else None, clock)
+    await reservations.load()
     announced, lost = list[float](), list[float]()
     parts = CareParts(
         phones, repairs, book, clock, lambda: announced.append(clock.monotonic()), lambda: lost[-1] if lost else None,
-        may_reboot,
+        reservations=reservations, may_reboot=may_reboot,
     )  # fmt: skip
     async with PhoneCare(parts) as care:
-        yield Ward(care, repairs, phones, book, clock, announced, lost)
+        yield Ward(care, repairs, phones, book, reservations, clock, announced, lost)
 
 
 async def test_a_silent_phone_on_a_cable_is_reconnected_and_asked_again() -> None:
@@ -205,7 +209,7 @@ async def test_a_phone_put_away_by_hand_comes_back_by_hand_alone() -> None:
         room.repairs.well.add(name)
         room.phones.aliases["its other name"] = name
         assert room.care.refusal(name, DeviceActionKind.QUARANTINE) is None
-        assert room.care.refusal(name, DeviceActionKind.RELEASE) == "the phone is not in quarantine"
+        assert room.care.refusal(name, DeviceActionKind.RELEASE) == "the phone is neither in quarantine nor reserved"
         room.care.begin("its other name", DeviceActionKind.QUARANTINE)
         await room.clock.advance(10 * QUARANTINE_PROBE_SEC)
         assert room.book.why(name) is not None
@@ -246,6 +250,67 @@ async def test_what_cannot_be_done_to_a_phone_is_said_before() -> None:
         assert "a task is running" in (room.care.refusal(busy, reboot) or "")
         room.care.left(busy)
         assert room.care.refusal(busy, reboot) is None
+
+
+async def test_a_reserved_phone_says_who_has_it_until_the_time_is_over(tmp_path: Path) -> None:
+    async with ward(tmp_path) as room:
+        name = room.add(USB)
+        terms = ReserveTerms("kim", "debugging the login", 90)
+        assert room.care.refusal(name, DeviceActionKind.RESERVE, terms) is None
+        room.care.begin(name, DeviceActionKind.RESERVE, terms)
+        assert room.reservations.why(name) == "reserved by kim for 90 min more: debugging the login", "at once"
+        await room.clock.advance(1)
+        assert room.announced, "the backend hears of it before the next heartbeat is due"
+        park = ReserveTerms("park")
+        refusal = room.care.refusal(name, DeviceActionKind.RESERVE, park)
+        assert refusal == "reserved by kim for 90 min more: debugging the login; release it first"
+        assert room.care.refusal(name, DeviceActionKind.RESERVE, ReserveTerms("kim")) is None, "kim may have it longer"
+    clock = ManualClock(room.clock.now_ms() + 89 * 60_000)
+    kept = Reservations(tmp_path / "reservations.json", clock)
+    await kept.load()
+    assert kept.why(name) == "reserved by kim for 1 min more: debugging the login", "a restart forgets nothing"
+    clock.jump(60)
+    assert (kept.why(name), kept.count(), kept.release(name)) == (None, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "told"), [(1, "1 min"), (120, "120 min"), (121, "3 h"), (48 * 60, "48 h"), (7 * 24 * 60, "7 d")]
+)
+def test_the_rest_of_a_reservation_is_rounded_up(minutes: int, told: str) -> None:
+    reservations = Reservations(None, ManualClock())
+    reservations.reserve("A", ReserveTerms("kim", None, minutes))
+    assert reservations.why("A") == f"reserved by kim for {told} more"
+
+
+async def test_releasing_a_phone_ends_its_reservation_and_its_quarantine() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        room.care.begin(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        room.care.begin(name, DeviceActionKind.QUARANTINE)
+        await room.clock.advance(0)
+        assert room.care.refusal(name, DeviceActionKind.RELEASE) is None
+        room.care.begin(name, DeviceActionKind.RELEASE)
+        await room.clock.advance(0)
+        assert (room.reservations.why(name), room.book.why(name)) == (None, None)
+
+
+async def test_nobody_reboots_a_phone_or_ends_the_adb_server_under_the_fingers_of_whoever_reserved_a_phone() -> None:
+    async with ward(may_reboot=True) as room:
+        names = [room.add(f"USB{number}", f"P{number}") for number in range(12)]
+        room.care.begin(names[0], DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        for name in names:
+            await room.fail(name, 1)
+        await room.clock.advance(300)
+        assert "reboot USB0" not in room.repairs.done and "reboot USB1" in room.repairs.done
+        assert "restart server" not in room.repairs.done
+
+
+async def test_a_file_of_rubbish_reserves_nothing(tmp_path: Path) -> None:
+    for rubbish in (b"\xff{", b"[]", b'{"A": {"owner": 7}}'):
+        (tmp_path / "reservations.json").write_bytes(rubbish)
+        reservations = Reservations(tmp_path / "reservations.json", ManualClock())
+        await reservations.load()
+        assert reservations.count() == 0
 
 
 async def test_a_repair_that_fails_ends_nothing_else() -> None:

@@ -26,9 +26,10 @@ from tests.support.agent_parts import (
 from muster.agent.intake import Nameless, Readable, Unreadable, read_command
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
-from muster.agent.ports import DeviceActions, NoDeviceActions, Task
+from muster.agent.ports import DeviceActions, NoDeviceActions, ReserveTerms, Task
 from muster.agent.pull import PullLoop
 from muster.contracts.commands import CommandType, DeviceActionKind, PullAnswer
+from muster.domain.limits import RESERVATION_MINUTES_DEFAULT
 from muster.runtime.supervision import Background
 
 GOOD = command(run_start("A", "B"))
@@ -70,12 +71,14 @@ class Nurse:
     """`DeviceActions`: notes what it is asked; knows one phone."""
 
     begun: list[tuple[str, str]] = field(default_factory=list)
+    terms: list[ReserveTerms | None] = field(default_factory=list)
 
-    def refusal(self, device_id: str, action: DeviceActionKind) -> str | None:
+    def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
         return None if device_id == "A" else f"there is no phone {device_id}"
 
-    def begin(self, device_id: str, action: DeviceActionKind) -> None:
+    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
         self.begun.append((action.value, device_id))
+        self.terms.append(terms)
 
 
 @asynccontextmanager
@@ -185,7 +188,7 @@ async def test_a_journal_that_cannot_be_written_takes_no_run_and_the_backend_kee
         assert taken.tasks == []
 
 
-def order(kind: CommandType, number: int, **fields: str) -> dict[str, Any]:
+def order(kind: CommandType, number: int, **fields: object) -> dict[str, Any]:
     return {"type": kind.value, "command_id": uuid(number, kind=7), **fields}
 
 
@@ -242,6 +245,15 @@ async def test_a_device_action_is_begun_once_however_often_it_is_handed_out(jour
     async with pulling(journal, backend, actions=nurse) as taken:
         await taken.has(2)
     assert nurse.begun == [("reboot", "A")]
+
+
+async def test_a_reservation_comes_with_its_terms(journal: SqliteJournal) -> None:
+    whole = order(CommandType.DEVICE_ACTION, 1, device_id="A", action="reserve", owner="kim", reason="why", minutes=5)
+    short = order(CommandType.DEVICE_ACTION, 2, device_id="A", action="reserve", owner="kim")
+    nurse, backend = Nurse(), MemoryBackend(pulls=[PullAnswer(commands=[whole, short, GOOD])])
+    async with pulling(journal, backend, actions=nurse) as taken:
+        await taken.has(2)
+    assert nurse.terms == [ReserveTerms("kim", "why", 5), ReserveTerms("kim", None, RESERVATION_MINUTES_DEFAULT)]
 
 
 async def test_a_device_action_is_refused_where_nobody_can_do_it(journal: SqliteJournal) -> None:

@@ -78,6 +78,22 @@ async def test_a_quarantined_phone_is_refused_without_being_asked() -> None:
     assert phone.commands == []
 
 
+async def test_a_reserved_phone_is_left_alone_and_says_who_has_it() -> None:
+    phones = MemoryPhones()
+    phone = phones.add(MemoryPhone(), reserved="reserved by kim for 5 min more", quarantined="3 tasks in a row failed")
+    verdict = await pass_gates(subject(phones))
+    assert verdict == Refused(TaskState.FAILED, FailureReason.DEVICE_RESERVED, "reserved by kim for 5 min more")
+    assert phone.commands == []
+
+
+async def test_a_reserved_phone_that_is_offline_is_skipped_as_any_other() -> None:
+    phones, clock = MemoryPhones(), ManualClock()
+    phones.add(MemoryPhone(), state=AttachState.OFFLINE, last_seen=0.0, reserved="reserved by kim for 5 min more")
+    await clock.advance(ONLINE_WINDOW_SEC + 1)
+    verdict = await pass_gates(subject(phones, clock))
+    assert isinstance(verdict, Refused) and verdict.status is TaskState.SKIPPED_OFFLINE
+
+
 async def test_a_quarantined_phone_that_is_offline_is_skipped_as_any_other() -> None:
     phones, clock = MemoryPhones(), ManualClock()
     phones.add(MemoryPhone(), state=AttachState.OFFLINE, last_seen=0.0, quarantined="3 tasks in a row failed")

@@ -66,6 +66,22 @@ async def test_an_action_that_nobody_fetched_in_time_is_dropped(rig: Rig) -> Non
     assert await pulled(rig) == []
 
 
+async def test_a_reservation_goes_to_the_node_with_its_terms(rig: Rig) -> None:
+    terms: dict[str, Any] = {"action": "reserve", "owner": "kim", "minutes": 30, "reason": "debugging"}
+    first = (await rig.http.post("/api/devices/A/actions", json=terms)).json()
+    again = (await rig.http.post("/api/devices/A/actions", json=terms)).json()
+    longer = (await rig.http.post("/api/devices/A/actions", json=terms | {"minutes": 60})).json()
+    assert first == again != longer
+    found = await pulled(rig)
+    assert [command["command_id"] for command in found] == [first["command_id"], longer["command_id"]]
+    assert found[0] == {"type": "device_action", "device_id": "A", "command_id": first["command_id"]} | terms
+    (_, entry) = await history(rig, "A")
+    assert (entry["action"], entry["detail"]) == (
+        "device.reserve",
+        {"owner": "kim", "minutes": 30, "reason": "debugging"},
+    )
+
+
 async def history(rig: Rig, device_id: str) -> list[dict[str, Any]]:
     return list((await rig.http.get(f"/api/devices/{device_id}")).json()["actions"])
 
@@ -122,6 +138,11 @@ async def test_the_history_tells_the_last_ten(rig: Rig) -> None:
         ("A", {"action": "explode"}, 422, "action"),
         ("A", {}, 422, "action"),
         ("A", {"action": "reboot", "force": True}, 422, "force"),
+        ("A", {"action": "reserve"}, 422, "owner"),
+        ("A", {"action": "reserve", "owner": "kim", "minutes": 0}, 422, "minutes"),
+        ("A", {"action": "reserve", "owner": "kim", "minutes": 7 * 24 * 60 + 1}, 422, "minutes"),
+        ("A", {"action": "reboot", "owner": "kim"}, 422, "owner"),
+        ("A", {"action": "release", "minutes": 5}, 422, "minutes"),
         ("A", {"action": "reboot", "reason": "two\nlines"}, 422, "reason"),
         ("A", {"action": "reboot", "reason": "x" * 201}, 422, "reason"),
     ],

@@ -50,6 +50,11 @@ def test_one_phone_is_shown_and_its_node_asked_to_act(muster: Command, backend: 
     muster("device", "quarantine", "PHONE2", "--reason", "screen is broken", "--url", backend)
     history = muster("device", "show", "PHONE2", "--url", backend).stdout.splitlines()[-1].split()
     assert history[2:7] == ["quarantine", "waiting", "screen", "is", "broken"]
+    terms = ("--for", "kim", "--minutes", "30", "--reason", "debugging")
+    reserved = muster("device", "reserve", "PHONE2", *terms, "--url", backend, "--json")
+    assert (reserved.status, reserved.document["action"]) == (0, "reserve")
+    (newest, _) = muster("device", "show", "PHONE2", "--url", backend, "--json").document["actions"]
+    assert newest["detail"] == {"owner": "kim", "minutes": 30, "reason": "debugging"}
     missing = muster("device", "reboot", "GHOST", "--url", backend)
     assert (missing.status, "GHOST" in missing.stderr) == (2, True)
 

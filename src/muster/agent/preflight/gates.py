@@ -11,13 +11,15 @@ from muster.agent.preflight.device import Answers, Present
 from muster.agent.preflight.emulator import EmulatorHealth, Emulators, NoEmulators
 from muster.agent.preflight.gate import Gate, Refused, Subject, Wait
 from muster.agent.preflight.quarantine import NotQuarantined
+from muster.agent.preflight.reserved import NotReserved
 from muster.domain.limits import EMULATOR_GATE_WAIT_MS
 from muster.recipe.conditions import DeviceFacts
 
 
 def gates(emulators: Emulators, emulator_wait_ms: int = EMULATOR_GATE_WAIT_MS) -> tuple[Gate, ...]:
     """All of them, in order, on a node with these emulators."""
-    return (NotQuarantined(), EmulatorHealth(emulators, emulator_wait_ms), Present(), Answers(), FitToWork())
+    health = EmulatorHealth(emulators, emulator_wait_ms)
+    return (NotReserved(), NotQuarantined(), health, Present(), Answers(), FitToWork())
 
 
 GATES: Final = gates(NoEmulators())
