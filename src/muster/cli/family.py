@@ -31,12 +31,16 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class ChildPlan:
-    """A `muster` command to run as a child. `ready` matches the line by which it says that it is ready."""
+    """A `muster` command to run as a child. `ready` matches the line by which it says that it is ready.
+
+    `module`: another program that takes the arguments of that command.
+    """
 
     name: str
     arguments: Sequence[str]
     ready: re.Pattern[str]
     environment: Mapping[str, str] = field(default_factory=dict)
+    module: str = "muster"
 
 
 class Child:
@@ -143,7 +147,7 @@ class Family:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "muster",
+            plan.module,
             *plan.arguments,
             "--stop-on-eof",
             stdin=subprocess.PIPE,
