@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from muster.agent.cared_parts import CaredExecutor, CaredLedger
+from muster.agent.disk_room import DiskRoom
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, VendorState
@@ -78,6 +79,8 @@ class AgentSettings:
     emulator_gate_wait_ms: int = limits.EMULATOR_GATE_WAIT_MS
     # Where metrics and health are told on loopback; 0: a free port, None: nowhere.
     http_port: int | None = None
+    # No run is taken when less than this is free on the data folder's disk.
+    disk_bytes_min: int = limits.DISK_BYTES_MIN
 
 
 class Rack(VendorState, Protocol):
@@ -124,6 +127,8 @@ class AgentPorts:
     care: DeviceCare = field(default_factory=NoDeviceCare)
     secrets: NodeSecrets = NO_SECRETS
     observer: Observer = field(default_factory=NoObserver)
+    # What is free where journal and spool are; None: unknown. Raises OSError.
+    free_bytes: Callable[[], int | None] = lambda: None
 
 
 class Agent:
@@ -138,8 +143,15 @@ class Agent:
         self._spool = DiskSpool(ports.spool_folder, journal, ports.link, clock=clock, new_id=new_id, files=ports.files)
         self._sweeper = SpoolSweeper(self._spool, journal, narrator=self._narrator, clock=clock, rng=rng)
         self._sender.on_back = self._sweeper.wake
-        self._devices_changed = asyncio.Event()
-        ports.rack.subscribe(self._devices_changed)
+        self._news = asyncio.Event()
+        ports.rack.subscribe(self._news)
+        self._room = DiskRoom(
+            (journal, self._spool),
+            ports.free_bytes,
+            on_change=self._news.set,
+            clock=clock,
+            bytes_min=settings.disk_bytes_min,
+        )
 
     async def run(self, on_ready: Callable[[str], None]) -> None:
         """Works until it is cancelled, then drains (spec/07) and raises CancelledError. Raises AgentCannotStart."""
@@ -159,6 +171,7 @@ class Agent:
         """Until it is cancelled."""
         loop = self._scheduler(background)
         self._ports.observer.sees(loop)
+        _ = background.start("disk", self._room.run())
         self._sender.on_stale = loop.fence
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
@@ -217,13 +230,22 @@ class Agent:
 
         rack, sender = self._ports.rack, self._sender
         facts = NodeFacts(self._settings.node_id, importlib.metadata.version("muster"), self._settings.concurrency)
-        sources = HeartbeatSources(rack.phones, rack, loop, outbox_depth, lambda: sender.degraded)
-        return HeartbeatLoop(facts, sources, sender.beat, changed=self._devices_changed, clock=self._ports.clock)
+        sources = HeartbeatSources(
+            rack.phones, rack, loop, outbox_depth, lambda: sender.degraded, lambda: self._room.trouble
+        )
+        return HeartbeatLoop(facts, sources, sender.beat, changed=self._news, clock=self._ports.clock)
 
     def _pull(self, loop: SchedulerLoop) -> PullLoop:
         ports = self._ports
         return PullLoop(
-            ports.link, ports.journal, loop, ports.actions, narrator=self._narrator, clock=ports.clock, rng=ports.rng
+            ports.link,
+            ports.journal,
+            loop,
+            ports.actions,
+            narrator=self._narrator,
+            clock=ports.clock,
+            rng=ports.rng,
+            trouble=lambda: self._room.trouble,
         )
 
     def _take_up(self, loop: SchedulerLoop, resumed: list[Task]) -> None:
@@ -233,7 +255,7 @@ class Agent:
 
     async def _told_the_backend(self) -> None:
         """Waits for a heartbeat with the settled rack to be accepted, so that `ready` means: runs find the phones."""
-        self._devices_changed.set()
+        self._news.set()
         try:
             async with asyncio.timeout(READY_WITHOUT_BACKEND_SEC):
                 await self._sender.next_beat_accepted()

@@ -13,7 +13,7 @@ from muster.agent.ports import DeviceStatus, Phones
 from muster.agent.waiting import set_within
 from muster.contracts.events import DeviceReport, NodeHeartbeat
 from muster.domain.device import AttachState
-from muster.domain.limits import DEVICES_PER_NODE_MAX, HEARTBEAT_INTERVAL_SEC
+from muster.domain.limits import DEVICES_PER_NODE_MAX, HEARTBEAT_INTERVAL_SEC, JOURNAL_ANSWER_SEC
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
@@ -53,13 +53,14 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatSources:
-    """Where a heartbeat's figures come from. `outbox_depth`: how many events wait."""
+    """Where a heartbeat's figures come from. `outbox_depth`: how many events wait; `trouble`: why no run is taken."""
 
     phones: Phones
     vendor: VendorState
     workload: Workload
     outbox_depth: Callable[[], Awaitable[int]]
     is_degraded: Callable[[], bool]
+    trouble: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class HeartbeatLoop:
         self._send = send
         self._changed = changed
         self._clock = clock
+        self._depth = 0
 
     async def run(self) -> None:
         """Beats until it is cancelled, the first time at once."""
@@ -101,7 +103,7 @@ class HeartbeatLoop:
         sources, facts = self._sources, self._facts
         depth = await self._outbox_depth()
         # From here on without an await: what is sent is the rack as it is now.
-        phones = sources.phones.all()
+        phones, trouble = sources.phones.all(), sources.trouble()
         return NodeHeartbeat(
             node_id=facts.node_id,
             timestamp=self._clock.now_ms(),
@@ -112,18 +114,20 @@ class HeartbeatLoop:
             last_vendor_ws_ok_at=sources.vendor.last_vendor_ok_ms,
             agent_version=facts.agent_version,
             outbox_depth=depth,
-            degraded=sources.is_degraded(),
+            degraded=trouble is not None or sources.is_degraded(),
+            last_error_message=trouble,
             max_concurrency=facts.max_concurrency,
             devices=device_reports(phones, self._clock.monotonic()),
         )
 
     async def _outbox_depth(self) -> int:
+        """The last one known, when the journal does not say: presence must outlive a disk that fails or hangs."""
         try:
-            return await self._sources.outbox_depth()
-        except JournalError as error:
-            # Presence must outlive a full disk.
-            log.error("The journal cannot be read", error=str(error))
-            return 0
+            async with asyncio.timeout(JOURNAL_ANSWER_SEC):
+                self._depth = await self._sources.outbox_depth()
+        except (JournalError, TimeoutError) as error:
+            log.error("The journal cannot be read", error=str(error) or "no answer")
+        return self._depth
 
 
 def device_reports(phones: Sequence[DeviceStatus], now: float) -> list[DeviceReport]:

@@ -239,6 +239,15 @@ class SpoolLedger(Protocol):
 class Journal(Commands, TaskLedger, Outbox, SpoolLedger, Protocol):
     """All of it: one file."""
 
+    @property
+    def fault(self) -> str | None:
+        """Why its last write failed; None when it did not."""
+        ...
+
+    async def try_again(self) -> None:
+        """Writes something that changes nothing: whether the disk takes it. Raises JournalError."""
+        ...
+
     async def prune(self, before_ms: int) -> int:
         """Forgets runs that ended before (epoch ms) and have nothing left to tell; answers how many."""
         ...

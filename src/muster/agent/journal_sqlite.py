@@ -8,13 +8,15 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 from muster.agent import journal_counts as counts
 from muster.agent import journal_tables as tables
-from muster.agent.group_commit import Commits, GroupCommit, OpenCommits
+from muster.agent.group_commit import Commits, GroupCommit, OpenCommits, Work
 from muster.agent.journal import (
     DeadLetter,
     JournaledTask,
+    JournalError,
     JournalFigures,
     Leftover,
     OutboxDepth,
@@ -36,6 +38,8 @@ from muster.contracts.events import (
 from muster.domain.limits import OUTBOX_TELEMETRY_EVENTS_MAX
 from muster.runtime.ids import NewId
 
+T = TypeVar("T")
+
 
 class SqliteJournal:
     """`async with` it. `new_id` is called on the writer thread only, so give it a source of its own."""
@@ -50,6 +54,8 @@ class SqliteJournal:
         open_commits: OpenCommits = GroupCommit,
     ) -> None:
         self.news = asyncio.Event()
+        # Why the last write failed; None when it did not.
+        self.fault: str | None = None
         self._new_id = new_id
         self._spool_folder = spool_folder
         self._telemetry_max = telemetry_max
@@ -89,7 +95,7 @@ class SqliteJournal:
                     self._end_task(connection, cancelled_before(started, task))
             return [task for task in new if task.task_id not in wanted]
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def refuse_command(self, ack: CommandAck, ended: Sequence[TaskFinished]) -> bool:
         """See `Commands`."""
@@ -105,7 +111,7 @@ class SqliteJournal:
                 self._end_task(connection, finished)
             return True
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def accept_cancel(self, ack: CommandAck, subject: str) -> tuple[bool, Sequence[str]]:
         """See `Commands`."""
@@ -116,23 +122,23 @@ class SqliteJournal:
                 tables.add_cancellation(connection, subject, ack.timestamp)
             return is_new, tables.open_tasks_of(connection, subject)
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def accept_order(self, ack: CommandAck) -> bool:
         """See `Commands`."""
-        return await self._commits.run(lambda connection: self._add_order(connection, ack))
+        return await self._write(lambda connection: self._add_order(connection, ack))
 
     async def cancelled_tasks(self) -> frozenset[str]:
         """See `Commands`."""
-        return await self._commits.run(tables.cancelled_tasks)
+        return await self._read(tables.cancelled_tasks)
 
     async def open_runs(self) -> Sequence[RunStart]:
         """See `Commands`."""
-        return await self._commits.run(tables.open_runs)
+        return await self._read(tables.open_runs)
 
     async def open_tasks(self) -> Sequence[JournaledTask]:
         """See `Commands`."""
-        return await self._commits.run(tables.open_tasks)
+        return await self._read(tables.open_tasks)
 
     # ---- the life of a task ------------------------------------------------------------------------------------------
 
@@ -145,7 +151,7 @@ class SqliteJournal:
                 self._tell(connection, started.model_copy(update={"seq": seq}), started.task_id)
             return seq is not None
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def record_progress(self, progress: TaskProgress) -> bool:
         """See `TaskLedger`."""
@@ -157,7 +163,7 @@ class SqliteJournal:
                 tables.thin_telemetry(connection, self._telemetry_max)
             return seq is not None
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def park_task(self, waiting: TaskProgress) -> bool:
         """See `TaskLedger`."""
@@ -174,15 +180,15 @@ class SqliteJournal:
                 self._tell(connection, told.model_copy(update={"seq": seq}), told.task_id)
             return seq is not None
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     async def end_task(self, finished: TaskFinished) -> bool:
         """See `TaskLedger`."""
-        return await self._commits.run(lambda connection: self._end_task(connection, finished))
+        return await self._write(lambda connection: self._end_task(connection, finished))
 
     async def fence_task(self, finished: TaskFinished) -> bool:
         """See `TaskLedger`."""
-        return await self._commits.run(lambda connection: self._end_task(connection, finished, is_told=False))
+        return await self._write(lambda connection: self._end_task(connection, finished, is_told=False))
 
     def _end_task(self, connection: sqlite3.Connection, finished: TaskFinished, *, is_told: bool = True) -> bool:
         seq = tables.end(connection, finished, takes_seq=is_told)
@@ -201,47 +207,47 @@ class SqliteJournal:
 
     async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
         """See `Outbox`."""
-        return await self._commits.run(
+        return await self._read(
             lambda connection: tables.pending(connection, count_max, bytes_max, fresh_since_ms)
         )
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
         """See `Outbox`."""
-        await self._commits.run(lambda connection: tables.settle(connection, accepted, refused))
+        await self._write(lambda connection: tables.settle(connection, accepted, refused))
 
     async def depth(self) -> OutboxDepth:
         """See `Outbox`."""
-        return await self._commits.run(tables.depth)
+        return await self._read(tables.depth)
 
     async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
         """See `Outbox`."""
-        return await self._commits.run(lambda connection: tables.dead_letters(connection, limit))
+        return await self._read(lambda connection: tables.dead_letters(connection, limit))
 
     # ---- spool -------------------------------------------------------------------------------------------------------
 
     async def spool_add(self, artifact: SpooledArtifact) -> None:
         """See `SpoolLedger`."""
-        await self._commits.run(lambda connection: tables.add_picture(connection, artifact))
+        await self._write(lambda connection: tables.add_picture(connection, artifact))
 
     async def spool_bytes(self) -> int:
         """See `SpoolLedger`."""
-        return await self._commits.run(tables.picture_bytes)
+        return await self._read(tables.picture_bytes)
 
     async def spool_stored(self, name: str, storage_path: str) -> None:
         """See `SpoolLedger`."""
-        await self._commits.run(lambda connection: tables.mark_stored(connection, name, storage_path))
+        await self._write(lambda connection: tables.mark_stored(connection, name, storage_path))
 
     async def spool_refused(self, name: str, message: str) -> None:
         """See `SpoolLedger`."""
-        await self._commits.run(lambda connection: tables.mark_refused(connection, name, message))
+        await self._write(lambda connection: tables.mark_refused(connection, name, message))
 
     async def spool_leftovers(self, limit: int) -> Sequence[Leftover]:
         """See `SpoolLedger`."""
-        return await self._commits.run(lambda connection: tables.leftovers(connection, self._spool_folder, limit))
+        return await self._read(lambda connection: tables.leftovers(connection, self._spool_folder, limit))
 
     async def spool_names(self) -> frozenset[str]:
         """See `SpoolLedger`."""
-        return await self._commits.run(tables.picture_names)
+        return await self._read(tables.picture_names)
 
     async def tell_stored(self, name: str, stored: ArtifactStored) -> bool:
         """See `SpoolLedger`."""
@@ -253,17 +259,34 @@ class SqliteJournal:
             self._tell(connection, stored.model_copy(update={"seq": seq}), stored.task_id)
             return True
 
-        return await self._commits.run(work)
+        return await self._write(work)
 
     # ---- upkeep ------------------------------------------------------------------------------------------------------
 
     async def prune(self, before_ms: int) -> int:
         """See `Journal`."""
-        return await self._commits.run(lambda connection: tables.prune(connection, before_ms))
+        return await self._write(lambda connection: tables.prune(connection, before_ms))
 
     async def figures(self) -> JournalFigures:
         """See `Journal`."""
-        return await self._commits.run(counts.figures)
+        return await self._read(counts.figures)
+
+    async def try_again(self) -> None:
+        """See `Journal`."""
+        await self._write(tables.touch)
+
+    async def _write(self, work: Work[T]) -> T:
+        result = await self._read(work)
+        self.fault = None
+        return result
+
+    async def _read(self, work: Work[T]) -> T:
+        """A full disk can be read: that proves nothing of writing."""
+        try:
+            return await self._commits.run(work)
+        except JournalError as error:
+            self.fault = str(error)
+            raise
 
     # ---- telling (on the writer thread, inside the transaction of what is told) --------------------------------------
 

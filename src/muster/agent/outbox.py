@@ -2,10 +2,10 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from muster.agent.journal import JournalError, Outbox, Refusal
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_final_refusal, is_unauthorized
@@ -19,6 +19,7 @@ from muster.domain.limits import (
     OUTBOX_AUTH_RETRY_SEC,
     OUTBOX_COALESCE_MS,
     OUTBOX_FRESH_SEC,
+    OUTBOX_JOURNAL_SEC,
     OUTBOX_RETRY_LADDER_SEC,
 )
 from muster.runtime.backoff import ladder_delay_sec
@@ -27,6 +28,7 @@ from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+T = TypeVar("T")
 FLUSH_LOOK_SEC: Final = 0.5
 # A whole request refused with one of these says that its content is at fault. Any other 4xx may come from a proxy or a
 # wrong address, and must not bury facts.
@@ -125,9 +127,8 @@ class OutboxSender:
 
     async def _round(self) -> _Round:
         try:
-            events = await self._outbox.pending(
-                EVENT_BATCH_MAX - 1, CALLBACK_BYTES_MAX, self._clock.now_ms() - OUTBOX_FRESH_SEC * 1000
-            )
+            fresh_since_ms = self._clock.now_ms() - OUTBOX_FRESH_SEC * 1000
+            events = await _in_time(self._outbox.pending(EVENT_BATCH_MAX - 1, CALLBACK_BYTES_MAX, fresh_since_ms))
             items = [*self._take_heartbeat(), *(_Item(event.position, event.body) for event in events)]
             if not items:
                 return _Round.EMPTY
@@ -213,7 +214,7 @@ class OutboxSender:
             else:
                 later = verdict
         if accepted or refused:
-            await self._outbox.settle(accepted, refused)
+            await _in_time(self._outbox.settle(accepted, refused))
             self._settled.set()
         if later is not None:
             raise _held_back(later)
@@ -239,6 +240,15 @@ class OutboxSender:
             self.on_stale(payload["task_id"], payload["attempt"])
         if item.position is not None:
             refused.append(Refusal(item.position, verdict.status, message))
+
+
+async def _in_time(asked: Awaitable[T]) -> T:
+    """A journal that hangs counts as one that fails. Raises JournalError."""
+    try:
+        async with asyncio.timeout(OUTBOX_JOURNAL_SEC):
+            return await asked
+    except TimeoutError as error:
+        raise JournalError(f"the journal has not answered for {OUTBOX_JOURNAL_SEC:.0f} s") from error
 
 
 def _verdicts(items: Sequence[_Item], answer: CallbackAnswer) -> list[EventVerdict]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from muster.agent.journal import JournalError, Leftover, SpoolLedger
 from muster.agent.link import BackendLink, LinkError, LinkRefused, is_final_refusal
@@ -19,7 +20,10 @@ from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+T = TypeVar("T")
 LEFTOVERS_AT_ONCE: Final = 50
+PROBE_BYTES: Final = 64 * 1024
+JOURNAL_AGAIN_SEC: Final = OUTBOX_RETRY_LADDER_SEC[:2]
 
 
 class DiskSpool:
@@ -45,14 +49,26 @@ class DiskSpool:
         self._files = files
         # Without suffix: on its way to the disk a picture has another one.
         self._being_added: set[str] = set()
+        # Why the last picture was not kept; None when it was.
+        self.fault: str | None = None
+        self._refused_size = 0
 
     async def add(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
         """See `Spool`."""
+        try:
+            artifact = await self._keep(task, step_id, png)
+        except SpoolError as error:
+            self.fault, self._refused_size = str(error), len(png)
+            raise
+        self.fault = None
+        return artifact
+
+    async def _keep(self, task: Task, step_id: str, png: bytes) -> SpooledArtifact:
         taken_at_ms = self._clock.now_ms()
         path = self._folder / f"{self._new_id()}.png"
         self._being_added.add(path.stem)
         try:
-            if await self._ledger.spool_bytes() + len(png) > self._bytes_max:
+            if await self._patiently(self._ledger.spool_bytes) + len(png) > self._bytes_max:
                 raise SpoolError(f"the spool holds {self._bytes_max} bytes of pictures that wait for the store")
             sha256 = await self._files.write(path, png)
             artifact = SpooledArtifact(
@@ -66,13 +82,36 @@ class DiskSpool:
                 sha256=sha256,
                 size=len(png),
             )
-            await self._ledger.spool_add(artifact)
+            await self._patiently(lambda: self._ledger.spool_add(artifact))
         except (OSError, JournalError) as error:
             self._discard(path)
             raise SpoolError(f"the picture cannot be kept on this node's disk: {error}") from error
         finally:
             self._being_added.discard(path.stem)
         return artifact
+
+    async def try_again(self) -> None:
+        """Whether what was refused would be taken now. Raises JournalError, OSError."""
+        if await self._ledger.spool_bytes() + self._refused_size > self._bytes_max:
+            return
+        path = self._folder / f"{self._new_id()}.png"
+        self._being_added.add(path.stem)
+        try:
+            await self._files.write(path, bytes(PROBE_BYTES))
+        finally:
+            self._discard(path)
+            self._being_added.discard(path.stem)
+        self.fault = None
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """A disk that fails for a moment costs no task its picture; raises JournalError when it fails for longer."""
+        for pause_sec in JOURNAL_AGAIN_SEC:
+            try:
+                return await ask()
+            except JournalError as error:
+                log.warning("A picture waits for the journal", error=str(error))
+            await self._clock.sleep(pause_sec)
+        return await ask()
 
     async def upload(self, artifact: SpooledArtifact) -> StoredArtifact:
         """See `Spool`."""

@@ -37,6 +37,8 @@ class NodeRecord:
     last_vendor_ws_ok_at: int | None = None
     outbox_depth: int = 0
     degraded: bool = False
+    # Not in the database: it is true only until the next heartbeat.
+    last_error_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class Presence:
         try:
             async with database.writing() as tx:
                 if node_ids:
-                    await nodes.save(tx, _rows(self._nodes[node_id] for node_id in sorted(node_ids)))
+                    saved = [self._nodes[node_id] for node_id in sorted(node_ids)]
+                    await nodes.save(tx, [_without_error(row) for row in _rows(saved)])
                 if device_ids:
                     await devices.save(tx, _rows(self._devices[device_id] for device_id in sorted(device_ids)))
         except BaseException:
@@ -215,7 +218,12 @@ def _node_record(beat: NodeHeartbeat, now_ms: int) -> NodeRecord:
         last_vendor_ws_ok_at=beat.last_vendor_ws_ok_at,
         outbox_depth=beat.outbox_depth,
         degraded=beat.degraded,
+        last_error_message=beat.last_error_message,
     )
+
+
+def _without_error(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if name != "last_error_message"}
 
 
 def _rows(records: Iterable[NodeRecord | DeviceRecord]) -> list[dict[str, object]]:

@@ -23,7 +23,7 @@ def nodes(url: UrlOption = None, json: JsonOption = False) -> None:
         return
     now_ms = time.time_ns() // 1_000_000
     tell_table(
-        ["NODE", "STATUS", "PHONES", "RUNNING", "QUEUED", "SLOTS", "VENDOR", "OUTBOX", "HEARTBEAT"],
+        ["NODE", "STATUS", "PHONES", "RUNNING", "QUEUED", "SLOTS", "VENDOR", "OUTBOX", "HEARTBEAT", "LAST ERROR"],
         [_row(node, now_ms) for node in listed.nodes],
     )
 
@@ -39,4 +39,5 @@ def _row(node: NodeView, now_ms: int) -> list[object]:
         "ok" if node.vendor_ws_ok else "no",
         node.outbox_depth,
         ago(node.last_heartbeat_at, now_ms),
+        node.last_error_message,
     ]

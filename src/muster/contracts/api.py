@@ -296,7 +296,10 @@ class ValidationAnswer(Message):
 
 
 class NodeView(Message):
-    """A node. `status` is from the backend's own clock at the last heartbeat's receipt."""
+    """A node. `status` is from the backend's own clock at the last heartbeat's receipt.
+
+    `last_error_message`: why the node takes no run now (its disk is full), by its own word.
+    """
 
     node_id: str
     status: Literal["online", "offline", "degraded"]
@@ -309,6 +312,7 @@ class NodeView(Message):
     vendor_ws_ok: bool = False
     last_vendor_ws_ok_at: EpochMs | None = None
     outbox_depth: int = 0
+    last_error_message: str | None = None
 
 
 class NodeList(Message):

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.support.agent_parts import (
     types_of,
 )
 
+from muster.agent.group_commit import GroupCommit
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
 from muster.agent.picture_files import PART_SUFFIX, DiskPictureFiles
@@ -30,7 +32,7 @@ from muster.agent.ports import Spool, SpooledArtifact, SpoolError, StoredArtifac
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
-from muster.runtime.clock import SystemClock
+from muster.runtime.clock import Clock, SystemClock
 from muster.runtime.ids import id_source
 from muster.runtime.supervision import Background
 
@@ -43,8 +45,10 @@ async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
         yield opened
 
 
-def spool_of(tmp_path: Path, journal: SqliteJournal, backend: MemoryBackend, bytes_max: int = 1_000_000) -> DiskSpool:
-    return DiskSpool(tmp_path / "spool", journal, backend, clock=CLOCK, new_id=id_source(CLOCK), bytes_max=bytes_max)
+def spool_of(
+    tmp_path: Path, journal: SqliteJournal, backend: MemoryBackend, bytes_max: int = 1_000_000, clock: Clock = CLOCK
+) -> DiskSpool:
+    return DiskSpool(tmp_path / "spool", journal, backend, clock=clock, new_id=id_source(CLOCK), bytes_max=bytes_max)
 
 
 @asynccontextmanager
@@ -216,7 +220,7 @@ async def test_a_stored_picture_whose_file_cannot_be_removed_is_stored_all_the_s
 
 async def test_a_picture_that_the_journal_does_not_take_leaves_no_file_behind(tmp_path: Path) -> None:
     async with opened_journal(tmp_path) as journal:
-        spool = spool_of(tmp_path, journal, MemoryBackend())
+        spool = spool_of(tmp_path, journal, MemoryBackend(), clock=HastyClock())
         task = await begun(journal)
         await spool.add(task, "shot", PNG)
         with sqlite3.connect(tmp_path / "journal.sqlite3") as other:
@@ -226,6 +230,29 @@ async def test_a_picture_that_the_journal_does_not_take_leaves_no_file_behind(tm
         with pytest.raises(SpoolError, match="cannot be kept"):
             await spool.add(task, "shot", PNG)
         assert len(list((tmp_path / "spool").iterdir())) == 1
+
+
+class UnlockingClock(HastyClock):
+    """Another program lets go of the journal during the first pause."""
+
+    def __init__(self, other: sqlite3.Connection) -> None:
+        super().__init__()
+        self._other = other
+
+    async def sleep(self, seconds: float) -> None:
+        self._other.rollback()
+        await super().sleep(seconds)
+
+
+async def test_a_journal_that_fails_for_a_moment_costs_no_picture(tmp_path: Path) -> None:
+    async with opened_journal(tmp_path, open_commits=partial(GroupCommit, busy_sec=0.0)) as journal:
+        task = await begun(journal)
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as other:
+            other.execute("BEGIN IMMEDIATE")
+            clock = UnlockingClock(other)
+            picture = await spool_of(tmp_path, journal, MemoryBackend(), clock=clock).add(task, "shot", PNG)
+        assert clock.slept == [1.0]
+        assert await journal.spool_names() == {picture.path.name}
 
 
 class StalledFiles(DiskPictureFiles):

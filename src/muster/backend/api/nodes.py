@@ -23,7 +23,7 @@ _VERDICT_SLUGS: Final = {403: _S.WRONG_NODE, 422: _S.INVALID_FIELD}
 
 @router.get("", summary="List nodes")
 async def list_nodes(parts: PartsDep) -> NodeList:
-    """Online: a heartbeat came within the online window; degraded: it says itself that it cannot send."""
+    """Online: a heartbeat came within the online window; degraded: it says that it cannot send or takes no run."""
     return NodeList(nodes=parts.presence.node_views())
 
 
