@@ -87,6 +87,11 @@ class ScriptedServer:
         if self._errors:
             raise self._errors[0]
 
+    @property
+    def open_count(self) -> int:
+        """Connections whose script has not ended."""
+        return len(self._tasks)
+
     async def idle(self) -> None:
         """Waits until every connection's script has ended."""
         while self._tasks:

@@ -15,7 +15,11 @@ from typing import Final
 from muster.domain.limits import ARTIFACT_BYTES_MAX
 
 LOOK_INTERVAL_SEC: Final = 0.05
+LEFTOVER_SEC: Final = 900.0
+"""A tool that was asked and then left makes its folder and its picture all the same, later: after the folder was
+removed. Longer than a step may take, so that nothing under way is touched."""
 FILES_LOOKED_AT_MAX: Final = 50
+_PREFIX: Final = "shot-"
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_TAIL: Final = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _JPEG_HEAD: Final = b"\xff\xd8\xff"
@@ -26,11 +30,23 @@ _JPEG_TAIL: Final = b"\xff\xd9"
 def shot_folder(root: Path) -> Iterator[Path]:
     """A fresh folder under `root` for one shot; gone afterwards, with all that the tool put there."""
     root.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="shot-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=root))
+    _remove_leftovers(root, folder.stat().st_mtime)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(root: Path, now_sec: float) -> None:
+    """What earlier shots left: of a tool that was late, or of an agent that was killed. By the disk's own clock."""
+    for folder in root.glob(f"{_PREFIX}*"):
+        try:
+            is_left = now_sec - folder.stat().st_mtime > LEFTOVER_SEC
+        except OSError:
+            continue  # its own shot has just ended
+        if is_left:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_whole_picture(data: bytes) -> bool:

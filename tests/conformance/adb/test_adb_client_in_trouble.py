@@ -66,26 +66,6 @@ async def test_a_hung_phone_stays_device_and_only_a_limit_finds_it(phone: Virtua
     assert await client.get_state(phone.serial) is DeviceState.DEVICE
 
 
-async def test_two_hundred_commands_on_a_hung_phone_leave_nothing_here_and_nothing_in_the_server(
-    phone: VirtualPhone,
-) -> None:
-    async def limited() -> None:
-        async with asyncio.timeout(0.05):
-            await phone.client.shell(phone.serial, "id")
-
-    await phone.become(PhoneState.HUNG, DeviceState.DEVICE)
-    own, server, tasks = psutil.Process(), psutil.Process(phone.server_pid), len(asyncio.all_tasks())
-    own_fds, server_fds = own.num_fds(), server.num_fds()
-    outcomes = await asyncio.gather(*(limited() for _ in range(200)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {TimeoutError}
-    await asyncio.sleep(0)
-    assert own.num_fds() <= own_fds
-    assert len(asyncio.all_tasks()) <= tasks
-    async with asyncio.timeout(30):
-        while server.num_fds() > server_fds:
-            await phone.client.devices()
-
-
 async def test_a_cancelled_command_may_still_run_when_the_phone_thaws(phone: VirtualPhone) -> None:
     """The reason why a time-out means unknown (spec/10): nothing on this PC can take the command back."""
     await phone.become(PhoneState.HUNG, DeviceState.DEVICE)

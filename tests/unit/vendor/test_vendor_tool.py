@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from muster.domain.failure import FailureReason
 from muster.domain.limits import ARTIFACT_BYTES_MAX
 from muster.vendor.errors import VendorMalformed, VendorPictureMissing, VendorRefused
 from muster.vendor.pool import VendorPool
-from muster.vendor.screens import is_whole_picture, settled
+from muster.vendor.screens import LEFTOVER_SEC, is_whole_picture, settled, shot_folder
 from muster.vendor.tool import VendorTool
 
 
@@ -206,3 +207,15 @@ def test_no_beginning_of_a_picture_is_whole(kind: str) -> None:
 def test_a_file_that_is_no_picture_is_not_whole() -> None:
     assert not is_whole_picture(b"GIF89a")
     assert not is_whole_picture(b"")
+
+
+def test_what_a_late_tool_or_a_killed_agent_has_left_goes_with_a_later_shot(tmp_path: Path) -> None:
+    for name, age_sec in (("shot-late", LEFTOVER_SEC + 60), ("shot-under-way", LEFTOVER_SEC - 60), ("mine", 1e6)):
+        (tmp_path / name / "shot").mkdir(parents=True)
+        (tmp_path / name / "shot" / "picture.png").write_bytes(PNG)
+        with shot_folder(tmp_path) as fresh:
+            now_sec = fresh.stat().st_mtime
+        os.utime(tmp_path / name, (now_sec - age_sec, now_sec - age_sec))
+    with shot_folder(tmp_path):
+        left = {path.name for path in tmp_path.iterdir()}
+    assert {"shot-under-way", "mine"} < left and "shot-late" not in left

@@ -72,6 +72,11 @@ class VendorServer:
         port: int = next(iter(self._server.sockets)).getsockname()[1]
         return port
 
+    @property
+    def connection_count(self) -> int:
+        """How many clients it has now."""
+        return len(self._server.connections) if self._server is not None else 0
+
     async def start(self) -> int:
         """Listens; returns the port. Raises OSError when the port is taken."""
         self._server = await serve(
