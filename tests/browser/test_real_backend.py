@@ -163,8 +163,9 @@ def test_stopping_says_what_it_will_touch_and_asks_once(url: str, node: Node, op
     expect(page.locator("#chips [data-s=running] b")).to_have_text("1")
     page.locator("#stop").click()
     expect(page.locator("#stop-touches")).to_have_text(
-        "1 waiting phones are cancelled; 1 at work are ended by their node within seconds."
+        "Queued, cancelled at once: 1. At work, ended by their node within seconds: 1."
     )
+    expect(page.locator("#stop-silent")).to_have_text("")
     page.keyboard.press("Escape")
     assert node.http.get(f"/api/runs/{run_id}").json()["stop_requested_at"] is None, "asked, not answered"
     page.locator("#stop").click()

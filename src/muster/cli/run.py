@@ -222,8 +222,15 @@ def _tell_run(run: RunDetail, *, json: bool) -> None:
     tell(f"run {run.run_id}  {run.workflow_id} version {run.version}  video {run.video_id or '-'}")
     duration = None if run.started_at is None or run.ended_at is None else run.ended_at - run.started_at
     times = f"created {local_time(run.created_at)}  took {seconds(duration) or '-'}"
-    tell(f"{run.status}: {counts_text(run.counts)}  {times}")
+    is_stopping = run.stop_requested_at is not None and not run.status.is_terminal
+    status = f"{run.status}, stopping" if is_stopping else run.status.value
+    tell(f"{status}: {counts_text(run.counts)}  {times}")
     tell_tasks(run.tasks)
+
+
+def _status(task: TaskView) -> str:
+    """An open task of a silent node, and an end that nobody has told yet, are marked."""
+    return task.status + ("?" if task.unreachable or task.presumed else "")
 
 
 def tell_tasks(tasks: list[TaskView]) -> None:
@@ -231,11 +238,15 @@ def tell_tasks(tasks: list[TaskView]) -> None:
     tell_table(
         ["DEVICE", "NODE", "STATUS", "TRY", "TIME", "STEP", "REASON"],
         [
-            [t.device_id, t.node_id, t.status, t.attempt, seconds(t.duration_ms), t.step_id, t.failure_reason]
+            [t.device_id, t.node_id, _status(t), t.attempt, seconds(t.duration_ms), t.step_id, t.failure_reason]
             for t in tasks
         ],
         flexible="REASON",
     )
+    if any(task.unreachable for task in tasks):
+        tell("?: their node does not answer now; the state is the last that it told")
+    elif any(task.presumed for task in tasks):
+        tell("?: presumed; their node's own result replaces it when it comes")
     errors = [task for task in tasks if task.error_message]
     for task in errors[:ERRORS_SHOWN]:
         tell(f"{task.device_id}: {clean(task.error_message)}")

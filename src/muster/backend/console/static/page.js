@@ -80,7 +80,8 @@ function keysAreOn() {
 
 function onKeyDown(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-  if (event.key !== "Escape" && (isTyping(event.target) || !keysAreOn() || sheet.open)) return;
+  if (document.querySelector("dialog[open]")) return; // it has the keyboard; Escape closes it and nothing behind it
+  if (event.key !== "Escape" && (isTyping(event.target) || !keysAreOn())) return;
   const sequence = performance.now() < prefixUntil ? `${prefix} ${event.key}` : event.key;
   const work = bindings.get(sequence) ?? bindings.get(event.key);
   prefix = event.key;

@@ -155,7 +155,7 @@ function showRun(next) {
   const badge = byId("run-badge").firstElementChild;
   badge.dataset.s = run.status;
   setText(badge.lastElementChild, texts.run[run.status]);
-  stopButton.show(run);
+  stopButton.show(run, wall.silent());
   document.title = `${finished}/${counts.total} ${baseTitle}`;
   summarize(ended);
 }
@@ -212,7 +212,6 @@ bindKey("/", () => search.focus());
 bindKey("f", () => nextFailure(1));
 bindKey("F", () => nextFailure(-1));
 bindKey("Escape", (event) => {
-  if (byId("keys").open) return false;
   if (event.target === search && search.value) {
     search.value = "";
     setFilter({ q: "" });
@@ -231,6 +230,6 @@ for (const key of ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"]) {
 
 if (view.sel) select(view.sel);
 filterWall();
-stopButton.show(run);
+stopButton.show(run, wall.silent());
 everySecond(tick);
 tick();

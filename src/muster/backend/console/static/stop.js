@@ -8,6 +8,7 @@ const byId = (id) => document.getElementById(id);
 
 export class StopButton {
   #counts = {};
+  #silent = { queued: 0, busy: 0 };
 
   constructor(runId) {
     this.url = `/api/runs/${runId}/stop`;
@@ -19,9 +20,10 @@ export class StopButton {
     this.sure.addEventListener("click", () => this.#stop());
   }
 
-  /** The button is there while there is something to stop, and says that it was done. */
-  show({ status, counts, stop_requested_at: requestedAt }) {
+  /** The button is there while there is something to stop, and says that it was done. `silent`: as `Wall.silent`. */
+  show({ status, counts, stop_requested_at: requestedAt }, silent) {
     this.#counts = counts;
+    this.#silent = silent;
     this.button.hidden = ENDED.has(status);
     if (requestedAt) this.#requested();
     if (this.button.hidden) this.dialog.close();
@@ -30,7 +32,10 @@ export class StopButton {
 
   #tellTouches() {
     const { queued = 0, running = 0, waiting = 0 } = this.#counts;
-    setText(byId("stop-touches"), say("stop_touches", { queued, busy: running + waiting }));
+    const silent = this.#silent.queued + this.#silent.busy;
+    const busy = running + waiting - this.#silent.busy;
+    setText(byId("stop-touches"), say("stop_touches", { queued: queued - this.#silent.queued, busy }));
+    setText(byId("stop-silent"), silent ? say("stop_silent", { silent }) : "");
   }
 
   #ask() {

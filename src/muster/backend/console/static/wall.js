@@ -138,6 +138,15 @@ export class Wall {
     for (const tile of this.tiles) this.#show(tile, matches(tile));
   }
 
+  /** Open phones of nodes that do not answer now. */
+  silent() {
+    const found = { queued: 0, busy: 0 };
+    for (const { element, status } of this.tiles) {
+      if (element.hasAttribute("data-unreachable")) found[status === "queued" ? "queued" : "busy"] += 1;
+    }
+    return found;
+  }
+
   countDown(now) {
     for (const tile of this.waiting) if (tile.task) this.#writeBadge(tile, now);
   }
