@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from muster.agent.scheduler.model import (
     Cancel,
     DeviceAway,
     DeviceReady,
+    Drain,
     Effect,
     Event,
     Finished,
@@ -45,26 +47,45 @@ class Watched:
     parked: dict[str, str] = field(default_factory=dict)
     # Tasks that have recovered and not yet been served since: the number of their recovery.
     rank: dict[str, int] = field(default_factory=dict)
+    arrived: list[str] = field(default_factory=list)
+    services: int = 0
+    served: dict[str, int] = field(default_factory=dict)
     submitted: set[str] = field(default_factory=set)
     withdrawn: set[str] = field(default_factory=set)
+    # Withdrawn, and still in their queue: their end is not recorded yet.
+    ending: set[str] = field(default_factory=set)
     # For each device in line: who has been served ahead of it since it joined.
     passed_by: dict[str, list[str]] = field(default_factory=dict)
+    # For each device with a parked task: whom it passed when it had its slot.
+    passed_in_vain: dict[str, list[str]] = field(default_factory=dict)
 
     def in_line(self) -> set[str]:
         return {
             device
             for device, queue in self.queues.items()
-            if queue and device not in self.running and device not in self.away and device not in self.parked
+            if queue and queue[0] not in self.ending and not self.is_taken(device)
         }
+
+    def place(self, device: str) -> tuple[float, int, int]:
+        """Those that recovered first, in that order; then by last service; the never-served in order of arrival."""
+        owed = self.rank.get(self.queues[device][0], math.inf)
+        return owed, self.served.get(device, 0), self.arrived.index(device)
+
+    def arrives(self, device: str) -> None:
+        if device not in self.arrived:
+            self.arrived.append(device)
+
+    def serve(self, device: str) -> None:
+        self.services += 1
+        self.served[device] = self.services
+
+    def is_taken(self, device: str) -> bool:
+        return device in self.running or device in self.away or device in self.parked
 
     def on_start(self, start: Start) -> None:
         assert start.device_id in self.in_line(), "started on a device that may not be given a slot"
+        assert start.device_id == min(self.in_line(), key=self.place), "owed a slot, else served longest ago, is next"
         assert self.queues[start.device_id].pop(0) == start.task_id, "a device's own tasks in the order they came"
-        heads = [self.queues[device][0] for device in self.in_line()]
-        owed = [self.rank[task] for task in heads if task in self.rank]
-        if start.task_id in self.rank or owed:
-            first = min([*owed, self.rank.get(start.task_id, len(self.rank) + 10_000)])
-            assert first == self.rank.get(start.task_id), "the one that recovered first gets the first free slot"
         self.running[start.device_id] = start.task_id
         self.starts[start.task_id] += 1
         assert len(self.running) <= self.slots
@@ -75,10 +96,16 @@ class Watched:
             others.append(start.device_id)
 
     def no_service(self, device: str) -> None:
-        """A start that was taken back: nobody was passed over by it."""
-        for others in self.passed_by.values():
-            if device in others:
-                others.remove(device)
+        """A start that was taken back: nobody was passed over by it, for as long as it has not come to nothing."""
+        self.passed_in_vain[device] = [other for other, passed in self.passed_by.items() if device in passed]
+        for other in self.passed_in_vain[device]:
+            self.passed_by[other].remove(device)
+
+    def was_service(self, device: str) -> None:
+        """It had its slot, and nothing else comes of it."""
+        for other in self.passed_in_vain.pop(device, []):
+            if other in self.in_line() and device not in self.passed_by.get(other, []):
+                self.passed_by.setdefault(other, []).append(device)
 
     def refresh(self) -> None:
         line = self.in_line()
@@ -106,6 +133,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def submit(self, devices: list[str]) -> None:
         tickets = [Ticket(f"task-{next(self.names)}", device) for device in devices]
         for ticket in tickets:
+            self.watched.arrives(ticket.device_id)
             self.watched.queues[ticket.device_id].append(ticket.task_id)
             self.watched.submitted.add(ticket.task_id)
         self.tell(Submit(tickets))
@@ -114,6 +142,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         device = data.draw(st.sampled_from(sorted(self.watched.running)))
+        self.watched.serve(device)
         self.tell(Finished(self.watched.running.pop(device)))
 
     @precondition(lambda self: self.watched.running)
@@ -135,6 +164,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.watched.queues[device].insert(0, task)
         self.watched.started_more[task] += 1
         self.watched.rank.pop(task, None)
+        self.watched.serve(device)
         self.tell(Again(task))
 
     @precondition(lambda self: self.watched.running)
@@ -161,31 +191,66 @@ class SchedulerMachine(RuleBasedStateMachine):
     def cancel_parked(self, data: st.DataObject) -> None:
         device = data.draw(st.sampled_from(sorted(self.watched.parked)))
         task = self.watched.parked.pop(device)
-        self.watched.withdrawn.add(task)
-        effects = self.tell(Cancel(task))
-        assert effects[0] == Withdrawn(task)
-        assert not any(isinstance(effect, Stop) for effect in effects)
+        self.watched.queues[device].insert(0, task)
+        self.watched.ending.add(task)
+        self.watched.was_service(device)
+        self.watched.serve(device)
+        assert self.tell(Cancel(task)) == [Withdrawn(task)]
 
     @rule(device=st.sampled_from(DEVICES))
     def go_away(self, device: str) -> None:
         self.watched.away.add(device)
+        self.watched.arrives(device)
         self.tell(DeviceAway(device))
 
     @rule(device=st.sampled_from(DEVICES))
     def come_back(self, device: str) -> None:
         self.watched.away.discard(device)
+        self.watched.arrives(device)
         self.tell(DeviceReady(device))
 
-    @precondition(lambda self: any(self.watched.queues.values()))
     @rule(data=st.data())
     def cancel_queued(self, data: st.DataObject) -> None:
-        waiting = sorted(itertools.chain.from_iterable(self.watched.queues.values()))
+        waiting = sorted({*itertools.chain.from_iterable(self.watched.queues.values())} - self.watched.ending)
+        assume(waiting)
         task = data.draw(st.sampled_from(waiting))
+        self.watched.ending.add(task)
+        if self.watched.rank.pop(task, None) is not None:
+            (device,) = [device for device, queue in self.watched.queues.items() if task in queue]
+            self.watched.was_service(device)
+            self.watched.serve(device)
+        assert self.tell(Cancel(task)) == [Withdrawn(task)]
+
+    @precondition(lambda self: self.watched.ending)
+    @rule(data=st.data())
+    def cancel_withdrawn(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(sorted(self.watched.ending)))
+        assert self.tell(Cancel(task)) == [Stop(task)]
+
+    @precondition(lambda self: self.watched.ending)
+    @rule(data=st.data(), event=st.sampled_from([PutBack, Park, Recover]))
+    def mistake_withdrawn(self, data: st.DataObject, event: type[PutBack | Park | Recover]) -> None:
+        assert self.tell(event(data.draw(st.sampled_from(sorted(self.watched.ending))))) == []
+
+    @precondition(lambda self: self.watched.ending)
+    @rule(data=st.data())
+    def end_withdrawn(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.watched.ending))))
+
+    def end(self, task: str) -> None:
+        self.watched.ending.remove(task)
+        self.watched.withdrawn.add(task)
         for queue in self.watched.queues.values():
             if task in queue:
                 queue.remove(task)
-        self.watched.withdrawn.add(task)
-        assert self.tell(Cancel(task)) == [Withdrawn(task)]
+        self.tell(Finished(task))
+
+    @precondition(lambda self: self.watched.ending)
+    @rule(data=st.data())
+    def try_withdrawn_again(self, data: st.DataObject) -> None:
+        task = data.draw(st.sampled_from(sorted(self.watched.ending)))
+        self.watched.ending.remove(task)
+        self.tell(Again(task))
 
     @precondition(lambda self: self.watched.running)
     @rule(data=st.data())
@@ -225,7 +290,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def the_counts_agree(self) -> None:
         assert self.state.running == len(self.watched.running)
         parked = self.watched.parked
-        waiting = {device for device, queue in self.watched.queues.items() if queue}
+        waiting = {device for device, queue in self.watched.queues.items() if {*queue} - self.watched.ending}
         assert self.state.queued_devices == len(waiting | parked.keys())
         assert not parked.keys() & self.watched.running.keys(), "a parked task never holds a slot"
 
@@ -234,6 +299,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             return
         for device in DEVICES:
             self.come_back(device)
+        for task in sorted(self.watched.ending):
+            self.end(task)
         for device, task in [*self.watched.parked.items()]:
             del self.watched.parked[device]
             self.watched.queues[device].insert(0, task)
@@ -241,6 +308,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.tell(Recover(task))
         while self.watched.running:
             device = min(self.watched.running)
+            self.watched.serve(device)
             self.tell(Finished(self.watched.running.pop(device)))
         for task in self.watched.submitted:
             expected = self.watched.started_more[task] + (task not in self.watched.withdrawn)
@@ -253,37 +321,47 @@ class SchedulerMachine(RuleBasedStateMachine):
 TestScheduler = SchedulerMachine.TestCase
 
 
-def makespan(slots: int, lengths: dict[str, list[int]]) -> int:
-    """Runs tasks of these lengths (by device, in order) on a virtual clock; answers when the last one ended."""
+def makespan(slots: int, chains: list[list[list[int]]]) -> int:
+    """Runs tasks whose attempts take so long (by device, in order) on a virtual clock; answers when the last ended."""
     state = SchedulerState(slots)
-    tickets = [Ticket(f"{device}/{n}", device) for device, chain in lengths.items() for n in range(len(chain))]
+    left = {f"{device}/{number}": [*tries] for device, chain in enumerate(chains) for number, tries in enumerate(chain)}
     ends: list[tuple[int, str]] = []
     now = 0
 
     def act(effects: list[Effect]) -> None:
         for effect in effects:
             assert isinstance(effect, Start)
-            device, number = effect.task_id.split("/")
-            heapq.heappush(ends, (now + lengths[device][int(number)], effect.task_id))
+            heapq.heappush(ends, (now + left[effect.task_id].pop(0), effect.task_id))
             assert len(ends) <= slots
 
-    act(decide(state, Submit(tickets)))
+    act(decide(state, Submit([Ticket(task_id, task_id.split("/")[0]) for task_id in left])))
     while ends:
         now, task_id = heapq.heappop(ends)
-        act(decide(state, Finished(task_id)))
+        act(decide(state, Again(task_id) if left[task_id] else Finished(task_id)))
     assert not state.devices, "every task was started and finished"
     return now
 
 
-@given(
-    slots=st.integers(1, 6),
-    chains=st.lists(st.lists(st.integers(1, 100), min_size=1, max_size=8), min_size=1, max_size=20),
-)
-def test_the_makespan_never_exceeds_grahams_bound(slots: int, chains: list[list[int]]) -> None:
-    lengths = {f"phone-{number}": chain for number, chain in enumerate(chains)}
-    total, longest = sum(map(sum, chains)), max(map(sum, chains))
+ATTEMPTS = st.lists(st.integers(1, 100), min_size=1, max_size=3)
+CHAINS = st.lists(st.lists(ATTEMPTS, min_size=1, max_size=8), min_size=1, max_size=20)
+
+
+@given(slots=st.integers(1, 6), chains=CHAINS)
+def test_the_makespan_never_exceeds_grahams_bound(slots: int, chains: list[list[list[int]]]) -> None:
+    lengths = [sum(map(sum, chain)) for chain in chains]
     # total/m + (1 − 1/m)·longest, multiplied by m to stay with whole numbers.
-    assert makespan(slots, lengths) * slots <= total + (slots - 1) * longest
+    assert makespan(slots, chains) * slots <= sum(lengths) + (slots - 1) * max(lengths)
+
+
+@given(devices=st.lists(st.sampled_from(DEVICES), min_size=1, max_size=20), slots=st.integers(1, 4))
+def test_when_it_drains_nothing_is_started_whatever_ends(devices: list[str], slots: int) -> None:
+    state = SchedulerState(slots)
+    tickets = [Ticket(f"task-{number}", device) for number, device in enumerate(devices)]
+    started = [effect.task_id for effect in decide(state, Submit(tickets)) if isinstance(effect, Start)]
+    assert decide(state, Drain()) == []
+    assert [decide(state, Finished(task_id)) for task_id in started] == [[] for _ in started]
+    queued = [ticket.task_id for ticket in tickets if ticket.task_id not in started]
+    assert [decide(state, Cancel(task_id)) for task_id in queued] == [[Withdrawn(task_id)] for task_id in queued]
 
 
 @given(st.lists(st.sampled_from(DEVICES), min_size=1, max_size=40))
@@ -306,3 +384,37 @@ def test_with_one_slot_the_device_served_longest_ago_is_always_next(devices: lis
         served.append(start.device_id)
         effects = decide(state, Finished(start.task_id))
     assert len(served) == len(devices)
+
+
+def _at_a1_parked(state: SchedulerState) -> None:
+    """One slot; a1 had it and waits for its phone, x has it, b1 was never served, a2 comes after a1."""
+    assert decide(state, Submit([Ticket("a1", "A"), Ticket("a2", "A"), Ticket("x", "X"), Ticket("b1", "B")])) == [
+        Start("a1", "A")
+    ]
+    assert decide(state, Park("a1")) == [Start("x", "X")]
+
+
+def test_a_silent_phone_whose_parked_task_ends_is_not_next_before_one_that_was_never_served() -> None:
+    state = SchedulerState(1)
+    _at_a1_parked(state)
+    assert decide(state, Cancel("a1")) == [Withdrawn("a1")]
+    assert decide(state, Finished("a1")) == []
+    assert decide(state, Finished("x")) == [Start("b1", "B")]
+
+
+def test_what_a_recovered_task_was_owed_goes_with_it_when_it_is_cancelled() -> None:
+    state = SchedulerState(1)
+    _at_a1_parked(state)
+    assert decide(state, Recover("a1")) == []
+    assert decide(state, Cancel("a1")) == [Withdrawn("a1")]
+    assert decide(state, Finished("a1")) == []
+    assert decide(state, Finished("x")) == [Start("b1", "B")]
+
+
+def test_nothing_of_a_phone_overtakes_the_end_of_its_withdrawn_task() -> None:
+    state = SchedulerState(1)
+    _at_a1_parked(state)
+    assert decide(state, Cancel("a1")) == [Withdrawn("a1")]
+    assert decide(state, Finished("x")) == [Start("b1", "B")]
+    assert decide(state, Finished("b1")) == [], "the slot is free, and a2 waits for the end of a1"
+    assert decide(state, Finished("a1")) == [Start("a2", "A")]

@@ -16,8 +16,6 @@ from muster.contracts.events import EventType
 from muster.domain.task import TaskState
 
 IDLE_SEC = 3.0
-# The journal's longest rung between two tries to write.
-END_SEC = 60.0
 PROBE_WORK = "echo"
 Check = Callable[[Entry], None]
 
@@ -54,6 +52,8 @@ class Phones:
             case "locked", (device, _):
                 self._lock(device)
             case "unlocked", (device,):
+                if device not in self.held:
+                    raise Violation(f"the lock of {device} is given back, and no task has it")
                 if device in self._busy:
                     raise Violation(f"the lock of {device} is given back while {self._busy[device]} runs there")
                 del self.held[device]
@@ -88,7 +88,6 @@ class Ledger:
         self._position = 0
         self._seq: dict[str, int] = defaultdict(int)
         self._ended: set[tuple[str, int]] = set()
-        self._must_end: dict[str, float] = {}
         self.facts: dict[str, dict[str, Any]] = {}
         self.telemetry: dict[str, dict[str, Any]] = {}
         self.pictures: dict[str, str] = {}
@@ -102,14 +101,6 @@ class Ledger:
                 self._recorded(event.event_id, event.body)
         for name, sha256 in connection.execute("SELECT name, sha256 FROM spool"):
             self.pictures[name] = sha256
-
-    def overdue(self) -> None:
-        """Once a second: a task that another overtook while it was parked has ended, or must."""
-        now_open = {task.task_id for task in tables.open_tasks(self._world.disk.connection)}
-        self._must_end = {task: until for task, until in self._must_end.items() if task in now_open}
-        for task, until in self._must_end.items():
-            if self._world.now() > until:
-                raise Violation(f"parked task {task[-6:]} was overtaken by a later one of its phone")
 
     def _fresh(self) -> list[Any]:
         every = tables.pending(self._world.disk.connection, 1_000_000, 1 << 40)
@@ -143,14 +134,10 @@ class Ledger:
             (device, task),
         )
         # What was handed out again came again.
-        open_here = [(other, state) for other, state in rows if other not in self._world.backend.renewed]
-        # A parked task whose grace is over has left the queue: its end is on its way into the journal.
-        for other, state in open_here:
-            if state == TaskState.WAITING:
-                self._must_end.setdefault(other, self._world.now() + END_SEC)
-        earlier = [other for other, state in open_here if state != TaskState.WAITING]
+        earlier = [(other, state) for other, state in rows if other not in self._world.backend.renewed]
         if earlier:
-            raise Violation(f"task {task[-6:]} goes before {earlier[0][-6:]}, which came to {device} earlier")
+            other, state = earlier[0]
+            raise Violation(f"task {task[-6:]} goes before {other[-6:]} ({state}), which came to {device} earlier")
 
 
 class Turns:

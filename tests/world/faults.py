@@ -79,6 +79,12 @@ def draw(seed: int) -> Plan:
     )
 
 
+def roll_call(plan: Plan) -> RunOrder:
+    """One short task for each phone."""
+    steps = ({"id": "here", "kind": "adb", "command": "work {{RUN_ID}} 0", "timeoutMs": 10_000},)
+    return RunOrder(plan.heal_at, plan.devices, steps, 60_000)
+
+
 def _run(
     rng: random.Random, devices: tuple[str, ...], heal_at: float, wanted: tuple[str, ...] | None, may_be_bad: bool
 ) -> RunOrder:

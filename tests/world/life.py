@@ -52,4 +52,4 @@ class MemoryLocks:
         if self.life.is_dead:
             return
         self.trace.note("unlocked", device_id)
-        self.held.remove(device_id)
+        self.held.discard(device_id)

@@ -27,18 +27,28 @@ def _one(name: str, module: str, old: str, new: str) -> Mutant:
 
 
 MUTANTS = (
-    _one(
+    Mutant(
         "lock released before teardown",
-        "scheduler.loop",
-        "                _stop(self._held[task_id], StopReason.CANCELLED)\n",
-        "                _stop(self._held[task_id], StopReason.CANCELLED)\n"
-        "                self._parts.locks.release(self._held[task_id].known.task.device_id)\n",
+        (
+            (
+                "scheduler.loop",
+                "                self._known[task_id].stop_execution()\n",
+                "                self._known[task_id].stop_execution()\n"
+                "                if task_id in self._held:\n"
+                "                    self._parts.locks.release(self._known[task_id].task.device_id)\n",
+            ),
+            (
+                "scheduler.loop",
+                "            self._parts.locks.release(task.device_id)\n",
+                "            if not known.is_cancelled:\n                self._parts.locks.release(task.device_id)\n",
+            ),
+        ),
     ),
     _one(
         "slot leaked on cancel",
         "scheduler.loop",
         "        self._apply(following)\n",
-        "        if held.stop is None:\n            self._apply(following)\n",
+        "        if known.stop is None:\n            self._apply(following)\n",
     ),
     _one("fifo broken on retry", "scheduler.decide", "    lane.waiting.move_to_end(task_id, last=False)\n", ""),
     _one(
@@ -62,7 +72,7 @@ MUTANTS = (
         'log.info("The phone answers again")\n                self._apply(Recover(task.task_id))\n',
         'log.info("The phone answers again")\n                self._apply(Recover(task.task_id))\n'
         "                await clock.sleep(2.0)\n"
-        "                self._apply(Cancel(task.task_id))\n",
+        "                self.cancel(task.task_id)\n",
     ),
     Mutant(
         "event written after the state",

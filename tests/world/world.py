@@ -18,7 +18,7 @@ import structlog
 from tests.world import checkers
 from tests.world.backend import Backend
 from tests.world.disk import Disk, MemoryCommits, MemoryPictureFiles
-from tests.world.faults import GONE, REFUSABLE, Plan, RunOrder, Spell, draw
+from tests.world.faults import GONE, REFUSABLE, Plan, RunOrder, Spell, draw, roll_call
 from tests.world.life import Life, MemoryLocks
 from tests.world.link import MemoryLink, Network
 from tests.world.loop import SeededLoop, Standstill
@@ -96,6 +96,7 @@ class World:
         self._entries = itertools.count()
         self._commits_to_live: int | None = None
         self._healed = False
+        self._has_called_roll = False
         self._bodies: dict[str, dict[str, Any]] = {}
         self._ids = id_source(_Clock(self), self._stream("ids"))
         self._watch()
@@ -281,25 +282,34 @@ class World:
         self.at(self.now() + LOOK_SEC, self._look)
         self.trace.flush()
         self._turns.look()
-        self._ledger.overdue()
         if not self._healed or self._over or self._life is None or self._life.is_draining:
             return
         if self._is_quiet():
-            self._over = True
-            self._stop_politely()
+            self._is_done()
         elif self.now() > self.plan.heal_at + self._healing_sec():
             raise Violation(f"not finished {self.now() - self.plan.heal_at:.0f} s after everything was healed")
 
+    def _is_done(self) -> None:
+        """A last run calls every phone, or a slot or a phone that was never given back would not be missed."""
+        if self._has_called_roll:
+            self._over = True
+            self._stop_politely()
+            return
+        self._has_called_roll = True
+        self.trace.note("roll call")
+        self._order(roll_call(self.plan), len(self.plan.runs))
+
     def _healing_sec(self) -> float:
-        tasks = sum(len(run.devices) for run in self.plan.runs)
-        return HEALING_SEC + TASK_SEC * (tasks / self.slots + len(self.plan.runs))
+        tasks = sum(len(run.devices) for run in self.plan.runs) + len(self.plan.devices)
+        return HEALING_SEC + TASK_SEC * (tasks / self.slots + len(self.plan.runs) + 1)
 
     def _is_quiet(self) -> bool:
         connection = self.disk.connection
         waiting = sum(
             connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("outbox", "spool")
         )
-        all_ordered = len({task.run_id for task in self.backend.tasks.values()}) == len(self.plan.runs)
+        ordered = len({task.run_id for task in self.backend.tasks.values()})
+        all_ordered = ordered == len(self.plan.runs) + self._has_called_roll
         return all_ordered and not (
             self.backend.open_tasks or self.backend.unacknowledged or waiting or self._phones.held
         )

@@ -3,9 +3,9 @@
 Sentences that the property tests keep: never more tasks started than slots; never two on a device; a device's own tasks
 in the order they came; no slot idle while an eligible device waits; among those, the device whose last service
 ended longest ago is next, never-served ones first in order of submission, so none is passed over twice by the same
-other; a parked task has no slot, lets nothing of its device overtake it, and has the next slot when it recovers; every
-submitted task is started exactly once unless it is cancelled, and once more each time it is put back, recovers or is
-tried again.
+other; a parked task has no slot, lets nothing of its device overtake it, and has the next slot when it recovers; a task
+that is withdrawn lets nothing of its device overtake it until its end is journaled; every submitted task is started
+exactly once unless it is cancelled, and once more each time it is put back, recovers or is tried again.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ from muster.agent.scheduler.model import (
     Cancel,
     DeviceAway,
     DeviceReady,
+    Drain,
     Effect,
     Event,
     Finished,
@@ -60,12 +61,14 @@ def _apply(state: SchedulerState, event: Event) -> Iterator[Effect]:
             lane = _lane(state, device_id)
             lane.away = False
             _line_up(state, lane)
+        case Drain():
+            state.slots = 0
         case _:
-            lane_of_started = _running_lane(state, event.task_id)
-            if lane_of_started is not None:
-                _give_slot_back(state, lane_of_started, event)
-            elif isinstance(event, Again):
-                _give_up_parking(state, event.task_id)
+            held_lane = _lane_of(state, event.task_id)
+            if held_lane is not None and held_lane.running == event.task_id:
+                _give_slot_back(state, held_lane, event)
+            elif held_lane is not None and event.task_id in held_lane.ending:
+                _end_withdrawal(state, held_lane, event)
 
 
 def _give_slot_back(state: SchedulerState, lane: Lane, event: Finished | PutBack | Park | Again) -> None:
@@ -106,12 +109,17 @@ def _recover(state: SchedulerState, task_id: str) -> None:
     _line_up(state, lane)
 
 
-def _give_up_parking(state: SchedulerState, task_id: str) -> None:
-    lane = _lane_of(state, task_id)
-    if lane is not None and lane.parked == task_id:
-        lane.parked = None
-        _queue_first(lane, task_id)
-        _end_service(state, lane)
+def _end_withdrawal(state: SchedulerState, lane: Lane, event: Finished | PutBack | Park | Again) -> None:
+    match event:
+        case Finished(task_id):
+            del lane.waiting[task_id]
+            del state.devices[task_id]
+        case Again():
+            pass
+        case _:
+            return
+    lane.ending.discard(event.task_id)
+    _line_up(state, lane)
 
 
 def _queue_first(lane: Lane, task_id: str) -> None:
@@ -123,21 +131,16 @@ def _cancel(state: SchedulerState, task_id: str) -> Iterator[Effect]:
     lane = _lane_of(state, task_id)
     if lane is None:
         return
-    if lane.running == task_id:
+    if lane.running == task_id or task_id in lane.ending:
         yield Stop(task_id)
         return
     if lane.parked == task_id:
         lane.parked = None
-        # It had a slot: a silent phone with a long queue must not be next before those that were never served.
-        state.services += 1
-        lane.served = state.services
-    else:
-        if next(iter(lane.waiting)) == task_id:
-            # What it was owed was its own: the device's next task stands where the device stands.
-            lane.recovered = None
-        del lane.waiting[task_id]
-    del state.devices[task_id]
-    _line_up(state, lane)
+        _queue_first(lane, task_id)
+        _count_service(state, lane)
+    elif next(iter(lane.waiting)) == task_id and lane.recovered is not None:
+        _count_service(state, lane)
+    lane.ending.add(task_id)
     yield Withdrawn(task_id)
 
 
@@ -157,10 +160,15 @@ def _fill_slots(state: SchedulerState) -> Iterator[Effect]:
 
 
 def _end_service(state: SchedulerState, lane: Lane) -> None:
+    _count_service(state, lane)
+    _line_up(state, lane)
+
+
+def _count_service(state: SchedulerState, lane: Lane) -> None:
+    """Its task had a slot, even if only to be parked; what that task was still owed is not its next one's."""
     lane.recovered = None
     state.services += 1
     lane.served = state.services
-    _line_up(state, lane)
 
 
 def _line_up(state: SchedulerState, lane: Lane) -> None:
@@ -168,11 +176,6 @@ def _line_up(state: SchedulerState, lane: Lane) -> None:
     if lane.eligible and not lane.in_line:
         lane.in_line = True
         heappush(state.line, lane.place)
-
-
-def _running_lane(state: SchedulerState, task_id: str) -> Lane | None:
-    lane = _lane_of(state, task_id)
-    return lane if lane is not None and lane.running == task_id else None
 
 
 def _lane_of(state: SchedulerState, task_id: str) -> Lane | None:

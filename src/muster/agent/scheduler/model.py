@@ -24,7 +24,7 @@ class Submit:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A started task has ended and its slot is free: its teardown is over and its outcome is journaled."""
+    """A started or withdrawn task is over and its outcome is journaled; if it had a slot, its teardown has ended."""
 
     task_id: str
 
@@ -52,7 +52,10 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A started or parked task's attempt is over, another follows: first in its device's queue, which was served."""
+    """A started or withdrawn task's attempt is over and another follows.
+
+    A started one is first in its device's queue, which was served; a withdrawn one stands where it stood.
+    """
 
     task_id: str
 
@@ -73,12 +76,17 @@ class DeviceReady:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """A queued or parked task leaves at once; a started one is to be stopped and keeps its slot until `Finished`."""
+    """A task is to end. Until `Finished` or `Again` nothing that came to its device later is started."""
 
     task_id: str
 
 
-Event = Submit | Finished | PutBack | Park | Recover | Again | DeviceAway | DeviceReady | Cancel
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Start nothing more; what has a slot keeps it."""
+
+
+Event = Submit | Finished | PutBack | Park | Recover | Again | DeviceAway | DeviceReady | Cancel | Drain
 
 # ---- what it answers -------------------------------------------------------------------------------------------------
 
@@ -93,14 +101,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End this started task's work."""
+    """End this started task's work. Of a withdrawn one: it was cancelled once more."""
 
     task_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """This task was cancelled while it had no slot and is forgotten."""
+    """This task was cancelled while it had no slot: record its end, and tell of that."""
 
     task_id: str
 
@@ -118,8 +126,9 @@ Place = tuple[int, int, int, str]
 class Lane:
     """One device: its FIFO of waiting tasks and the one that runs or is parked.
 
-    `served`: number of its last service, 0 if never. `recovered`: its first waiting task was parked and is owed a slot;
-    the number is its place among those.
+    `ending`: those of the waiting that are withdrawn; their end is on its way into the journal. `served`: number of its
+    last service, 0 if never. `recovered`: its first waiting task was parked and is owed a slot; the number is its place
+    among those.
     """
 
     device_id: str
@@ -128,6 +137,7 @@ class Lane:
     waiting: OrderedDict[str, None] = field(default_factory=OrderedDict)
     running: str | None = None
     parked: str | None = None
+    ending: set[str] = field(default_factory=set)
     recovered: int | None = None
     away: bool = False
     in_line: bool = False
@@ -135,7 +145,9 @@ class Lane:
     @property
     def eligible(self) -> bool:
         """It has work and may be given a slot."""
-        return bool(self.waiting) and self.running is None and self.parked is None and not self.away
+        if self.running is not None or self.parked is not None or self.away:
+            return False
+        return bool(self.waiting) and next(iter(self.waiting)) not in self.ending
 
     @property
     def idle(self) -> bool:
@@ -166,7 +178,7 @@ class SchedulerState:
     @property
     def queued_devices(self) -> int:
         """Devices that have a task waiting, for a slot or for the device itself."""
-        return sum(1 for lane in self.lanes.values() if lane.waiting or lane.parked is not None)
+        return sum(1 for lane in self.lanes.values() if len(lane.waiting) > len(lane.ending) or lane.parked is not None)
 
     def device_of(self, task_id: str) -> str | None:
         """The device of an open task, None once it has finished."""
