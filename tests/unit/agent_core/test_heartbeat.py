@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
 from tests.support.manual_clock import ManualClock
+from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
 from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, device_reports
 from muster.agent.journal import JournalError
@@ -102,6 +104,51 @@ async def test_presence_outlives_a_journal_that_cannot_be_read() -> None:
     async with beating(Rack(depth=None), clock, asyncio.Event()) as sent:
         await clock.advance(10)
     assert [beat.outbox_depth for beat in sent] == [0, 0]
+
+
+@dataclass
+class HangingRack(Rack):
+    """Its journal answers once."""
+
+    asked: int = 0
+
+    async def outbox_depth(self) -> int:
+        self.asked += 1
+        if self.asked > 1:
+            await asyncio.Event().wait()
+        return 12
+
+
+def test_presence_outlives_a_disk_that_hangs_and_tells_the_last_depth_that_was_known() -> None:
+    async def beats() -> list[tuple[float, int]]:
+        clock, sent = LoopClock(), list[tuple[float, int]]()
+        rack = HangingRack()
+        sources = HeartbeatSources(rack, rack, rack, rack.outbox_depth, lambda: False)
+        loop = HeartbeatLoop(
+            NodeFacts("PC-01", "1.2.3", 20),
+            sources,
+            lambda beat: sent.append((clock.monotonic(), beat.outbox_depth)),
+            changed=asyncio.Event(),
+            clock=clock,
+        )
+        async with Background() as background:
+            _ = background.start("heartbeat", loop.run())
+            await clock.sleep(50)
+        return sent
+
+    sent = run_in_virtual_time(beats())
+    assert [depth for _, depth in sent] == [12, 12, 12, 12]
+    assert [at for at, _ in sent] == pytest.approx([0, 15, 30, 45])
+
+
+async def test_a_node_that_takes_no_run_is_degraded_and_says_why() -> None:
+    clock, sent, rack = ManualClock(), list[NodeHeartbeat](), Rack()
+    sources = HeartbeatSources(rack, rack, rack, rack.outbox_depth, lambda: False, lambda: "the disk is full")
+    loop = HeartbeatLoop(NodeFacts("PC-01", "1.2.3", 20), sources, sent.append, changed=asyncio.Event(), clock=clock)
+    async with Background() as background:
+        _ = background.start("heartbeat", loop.run())
+        await clock.advance(1)
+    assert [(beat.degraded, beat.last_error_message) for beat in sent] == [(True, "the disk is full")]
 
 
 def test_a_phone_with_impossible_values_is_reported_without_them() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import itertools
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +25,9 @@ from tests.support.agent_parts import (
     types_of,
 )
 from tests.support.manual_clock import ManualClock
+from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
+from muster.agent.journal import DeadLetter, OutboxDepth, OutboxEvent, Refusal
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
 from muster.agent.outbox import OutboxSender
@@ -380,3 +383,40 @@ async def test_a_flush_of_an_outbox_that_cannot_be_read_waits_its_time_and_says_
         await run_of(journal, "A")
     async with sending(journal, MemoryBackend()) as sender:
         assert not await sender.flush(0.05)
+
+
+class HangingOutbox:
+    """`Outbox` on a disk that hangs."""
+
+    def __init__(self) -> None:
+        self.news = asyncio.Event()
+
+    async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
+        await asyncio.Event().wait()
+        return []
+
+    async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
+        await asyncio.Event().wait()
+
+    async def depth(self) -> OutboxDepth:
+        return OutboxDepth(0, 0)
+
+    async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
+        return []
+
+
+def test_a_disk_that_hangs_silences_no_heartbeat() -> None:
+    async def heard() -> list[float]:
+        clock, backend, times = LoopClock(), MemoryBackend(), list[float]()
+        sender = OutboxSender(HangingOutbox(), backend, clock=clock, rng=seeded(), new_id=id_source(SystemClock()))
+        async with Background() as background:
+            _ = background.start("outbox", sender.run())
+            for _ in range(20):
+                sender.beat(heartbeat(0))
+                await clock.sleep(10)
+                times += [clock.monotonic()] * (len(backend.of("node_heartbeat")) - len(times))
+        return times
+
+    times = run_in_virtual_time(heard())
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert len(times) >= 8 and max(gaps) <= 30, "it stays in sight"

@@ -74,6 +74,17 @@ async def test_a_node_tells_how_it_is(rig: Rig) -> None:
     assert [node["status"] for node in (await rig.http.get("/api/nodes")).json()["nodes"]] == ["offline"]
 
 
+async def test_a_node_whose_disk_is_full_says_so_until_its_next_word(rig: Rig) -> None:
+    why = "no run is taken: 1 MB are free on the disk, 200 MB are kept free"
+    await rig.heartbeat("PC-01", ["A"], degraded=True, last_error_message=why)
+    await rig.parts.presence.flush(rig.parts.database)
+    node = (await rig.http.get("/api/nodes/PC-01")).json()
+    assert (node["status"], node["last_error_message"]) == ("degraded", why)
+    await rig.heartbeat("PC-01", ["A"])
+    node = (await rig.http.get("/api/nodes/PC-01")).json()
+    assert (node["status"], node.get("last_error_message")) == ("online", None)
+
+
 async def test_devices_are_listed_by_node_and_filtered_and_paged(rig: Rig) -> None:
     await rig.heartbeat("PC-02", ["c", "d"])
     await rig.heartbeat("PC-01", ["e", "b/1"], age_ms=60_000)
