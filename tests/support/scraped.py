@@ -20,7 +20,7 @@ class Scraped(dict[str, float]):
     def of_name(self, name: str) -> dict[str, float]:
         """The series of one name that are not nought, by their labels."""
         found = ((key.partition("{"), value) for key, value in self.items())
-        return {labels.rstrip("}"): value for (head, _, labels), value in found if head == name and value}
+        return {labels.removesuffix("}"): value for (head, _, labels), value in found if head == name and value}
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

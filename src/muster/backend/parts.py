@@ -16,6 +16,7 @@ from muster.backend.housekeeping import keep_house
 from muster.backend.ingest_events import IngestEvents
 from muster.backend.live import LiveRuns
 from muster.backend.lost_work import LostWork
+from muster.backend.metrics import BackendMetrics
 from muster.backend.presence import Presence
 from muster.backend.run_queries import RunQueries
 from muster.backend.save_workflow import SaveWorkflow
@@ -72,6 +73,7 @@ class Parts:
     workflows: SaveWorkflow
     queries: RunQueries
     watch: WatchNodes
+    metrics: BackendMetrics
 
 
 @asynccontextmanager
@@ -100,6 +102,7 @@ async def open_parts(
                 background.start("presence flush", parts.presence.keep_flushing(database)),
                 background.start("node watch", parts.watch.keep_watching()),
                 background.start("housekeeping", keep_house(database, clock)),
+                background.start("event loop lag", parts.metrics.measure_lag()),
             ]
             try:
                 yield parts
@@ -147,6 +150,7 @@ def _assemble(
         workflows=SaveWorkflow(database, clock),
         queries=queries,
         watch=WatchNodes(database, silence, lost_work, live, clock),
+        metrics=BackendMetrics(database, presence, live, clock),
     )
 
 

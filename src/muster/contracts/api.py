@@ -417,3 +417,14 @@ class UploadTicket(Message):
     url: str
     headers: dict[str, str] = Field(default_factory=dict)
     expires_at: EpochMs
+
+
+# ---- health ----
+
+
+class HealthAnswer(Message):
+    """`GET /healthz` of a backend. `now` is its clock; one of an older version tells neither."""
+
+    status: str = "ok"
+    version: str | None = None
+    now: EpochMs | None = None

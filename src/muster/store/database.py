@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 READERS_MAX: Final = 4
 POOL_WAIT_SEC: Final = 10
@@ -28,6 +30,15 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite+aiosqlite:///{path.as_posix()}"
 
 
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """Connections that are in use, and units of work that wait for their turn to write."""
+
+    readers_in_use: int
+    writers_in_use: int
+    waiting_to_write: int
+
+
 class Database:
     """Use as `async with Database(url) as db`. A unit of work is `async with db.writing() as tx` or `db.reading()`.
 
@@ -37,6 +48,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._is_sqlite = make_url(url).get_backend_name() == "sqlite"
         self._write_turn = asyncio.Lock()
+        self._waiting_to_write = 0
         self._writer = self._engine(url, begin="BEGIN IMMEDIATE", connections=1, read_only=False)
         self._reader = (
             self._engine(url, begin="BEGIN", connections=READERS_MAX, read_only=True)
@@ -69,8 +81,20 @@ class Database:
             async with _translated(), self._writer.begin() as connection:
                 yield connection
             return
-        async with self._write_turn, _translated(), self._writer.begin() as connection:
+        async with self._turn_to_write(), _translated(), self._writer.begin() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        self._waiting_to_write += 1
+        try:
+            await self._write_turn.acquire()
+        finally:
+            self._waiting_to_write -= 1
+        try:
+            yield
+        finally:
+            self._write_turn.release()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -78,10 +102,20 @@ class Database:
         async with _translated(), self._reader.connect() as connection:
             yield connection
 
+    def pool_figures(self) -> PoolFigures:
+        """As they are now. PostgreSQL has one pool for both; it counts as the writers'."""
+        readers = _in_use(self._reader) if self._is_sqlite else 0
+        return PoolFigures(readers, _in_use(self._writer), self._waiting_to_write)
+
     async def check(self) -> None:
         """Really asks the database. Raises StoreUnavailableError."""
         async with self.reading() as tx:
             await tx.execute(text("SELECT 1 FROM runs LIMIT 1"))
+
+
+def _in_use(engine: AsyncEngine) -> int:
+    pool = engine.pool
+    return pool.checkedout() if isinstance(pool, QueuePool) else 0
 
 
 @asynccontextmanager

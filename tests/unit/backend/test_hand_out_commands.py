@@ -7,7 +7,7 @@ from tests.support.backend import NODE_HEADERS, Rig, eventually, open_rig
 async def test_an_empty_poll_is_answered_when_its_time_is_over(rig: Rig) -> None:
     before = rig.clock.monotonic()
     answer = await rig.advance_until(rig.pull(wait_ms=25_000))
-    assert answer.json() == {"commands": []}
+    assert answer.json()["commands"] == []
     assert rig.clock.monotonic() - before >= 25
 
 
@@ -89,8 +89,8 @@ async def test_an_agent_that_stops_in_good_order_leaves_its_seat_at_once(rig: Ri
     await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
     assert (await rig.pull(instance_id="two", leaving="true")).status_code == 200
     assert (await rig.pull(instance_id="two")).status_code == 409
-    assert (await rig.pull(instance_id="one", leaving="true")).json() == {"commands": []}
-    assert (await asyncio.wait_for(poll, 20)).json() == {"commands": []}
+    assert (await rig.pull(instance_id="one", leaving="true")).json()["commands"] == []
+    assert (await asyncio.wait_for(poll, 20)).json()["commands"] == []
     assert (await rig.pull(instance_id="two")).status_code == 200
 
 
@@ -98,14 +98,14 @@ async def test_a_poll_that_its_client_gave_up_ends_when_the_same_agent_asks_agai
     asked = asyncio.create_task(rig.pull(instance_id="one", wait_ms=60_000))
     await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
     assert (await rig.pull(instance_id="one")).status_code == 200
-    assert (await asyncio.wait_for(asked, 20)).json() == {"commands": []}
+    assert (await asyncio.wait_for(asked, 20)).json()["commands"] == []
 
 
 async def test_the_successor_of_a_killed_agent_has_its_seat_at_once(rig: Rig) -> None:
     asked = asyncio.create_task(rig.pull(instance_id="one", wait_ms=60_000))
     await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
     assert (await rig.pull(instance_id="two", replaces="one")).status_code == 200
-    assert (await asyncio.wait_for(asked, 20)).json() == {"commands": []}
+    assert (await asyncio.wait_for(asked, 20)).json()["commands"] == []
     assert (await rig.pull(instance_id="one")).status_code == 409
 
 
@@ -134,4 +134,4 @@ async def test_closing_the_backend_ends_every_poll_at_once(rig: Rig) -> None:
     poll = asyncio.create_task(rig.pull(wait_ms=60_000))
     await eventually(lambda: "PC-01" in rig.parts.bus.listened_to())
     rig.parts.bus.close()
-    assert (await asyncio.wait_for(poll, 20)).json() == {"commands": []}
+    assert (await asyncio.wait_for(poll, 20)).json()["commands"] == []

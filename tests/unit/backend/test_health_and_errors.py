@@ -19,7 +19,7 @@ async def test_ready_means_that_database_and_store_were_reached(rig: Rig) -> Non
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
     assert [error["field"] for error in answer.json()["errors"]] == ["objects"]
-    assert (await rig.http.get("/healthz")).json() == {"status": "ok"}
+    assert (await rig.http.get("/healthz")).json()["status"] == "ok"
 
 
 async def test_a_database_that_is_gone_is_a_503_that_is_worth_trying_again(rig: Rig) -> None:

@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from muster.backend.api import artifacts, devices, health, nodes, runs, workflows
 from muster.backend.api.guard import LOOPBACK_NAMES, Guard
+from muster.backend.api.measured import Measured
 from muster.backend.api.problems import answer_refusal, install_problem_handlers
 from muster.backend.api.stream import stream_router
 from muster.backend.console.pages import console_router, not_found_page
@@ -33,6 +34,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.include_router(console_router(parts.queries))
     app.add_exception_handler(404, _on_nothing_there)
     app.add_middleware(Guard, hosts=known_hosts(parts.settings.host))
+    app.add_middleware(Measured, metrics=parts.metrics)
     return app
 
 

@@ -1,16 +1,18 @@
-"""`/healthz` and `/readyz`: is the process alive, and can it do its work."""
+"""`/healthz`, `/readyz`, `/metrics`: is the process alive, can it do its work, and how does it do it."""
 
 import asyncio
 from collections.abc import Awaitable
+from importlib.metadata import version
 from typing import Final
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from muster.backend.api.access import PartsDep
 from muster.backend.api.problems import answer_refusal, documented
 from muster.backend.refusal import ProblemSlug, Refusal
-from muster.contracts.api import FieldError
+from muster.contracts.api import FieldError, HealthAnswer
 from muster.store.database import StoreUnavailableError
 from muster.store.objects import ObjectsUnavailableError
 
@@ -19,9 +21,15 @@ CHECK_TIMEOUT_SEC: Final = 3.0
 
 
 @router.get("/healthz", summary="The process answers")
-async def healthz() -> dict[str, str]:
-    """Nothing else is asked."""
-    return {"status": "ok"}
+async def healthz(parts: PartsDep) -> HealthAnswer:
+    """Nothing else is asked. `now` is what nodes and operators compare their clocks with."""
+    return HealthAnswer(version=version("muster"), now=parts.clock.now_ms())
+
+
+@router.get("/metrics", response_class=Response, summary="For Prometheus")
+async def metrics(parts: PartsDep) -> Response:
+    """In its text format; computed at the moment of the scrape."""
+    return Response(await parts.metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get(

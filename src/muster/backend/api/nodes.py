@@ -1,6 +1,7 @@
 """`/api/nodes`: what nodes call (pull, callback, uploads, leave), and what is known of them."""
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -98,7 +99,7 @@ async def callback(request: Request, parts: PartsDep) -> CallbackAnswer | Respon
         return answer_refusal(Refusal(_S.MALFORMED_JSON, error.msg))
     if isinstance(body, dict) and "events" in body:
         return await _batch(parts, body["events"])
-    verdict = (await parts.ingest.ingest([body]))[0]
+    verdict = (await _ingested(parts, [body]))[0]
     return CallbackAnswer(ok=True) if verdict.ok else _refused(verdict)
 
 
@@ -108,8 +109,14 @@ async def _batch(parts: Parts, events: object) -> CallbackAnswer | Response:
     if len(events) > EVENT_BATCH_MAX:
         message = f"{len(events)} events in one batch; at most {EVENT_BATCH_MAX} are taken"
         return answer_refusal(Refusal.of_field(_S.INVALID_FIELD, "events", message))
-    verdicts = await parts.ingest.ingest(events)
+    verdicts = await _ingested(parts, events)
     return CallbackAnswer(ok=all(verdict.ok for verdict in verdicts), results=verdicts)
+
+
+async def _ingested(parts: Parts, events: Sequence[object]) -> list[EventVerdict]:
+    verdicts = await parts.ingest.ingest(events)
+    parts.metrics.told(events, verdicts)
+    return verdicts
 
 
 def _refused(verdict: EventVerdict) -> Response:
