@@ -55,17 +55,14 @@ class Uploads:
         run = await runs.find(tx, owner.run_id)
         assert run is not None, "a task has a run"
         for ordinal in range(1, _ORDINAL_MAX + 1):
-            try:
-                path = artifact_key(
-                    video_id=run.video_id,
-                    node_id=owner.node_id,
-                    device_id=owner.device_id,
-                    run_id=owner.run_id,
-                    taken_at_ms=request.taken_at,
-                    ordinal=ordinal,
-                )
-            except ValueError as error:
-                return Refusal.of_field(ProblemSlug.INVALID_FIELD, "task_id", str(error))
+            path = artifact_key(
+                video_id=run.video_id,
+                node_id=owner.node_id,
+                device_id=owner.device_id,
+                run_id=owner.run_id,
+                taken_at_ms=request.taken_at,
+                ordinal=ordinal,
+            )
             if await artifacts.add(tx, storage_path=path, **self._row(request)):
                 return await artifacts.find_same(tx, request.task_id, request.step_id, request.sha256) or _full()
         return _full()

@@ -24,8 +24,9 @@ Show = Callable[[RunProgress], None]
 
 async def watch_run(client: MusterClient, run_id: str, *, quiet: bool = False) -> RunDetail:
     """Follows a run to its end, showing progress on stderr, and answers with the whole of it."""
+    jitter = random.Random()  # noqa: S311 - no secret hangs on it
     with _silence() if quiet else _display() as show:
-        async for progress in follow_run(client, run_id, clock=SystemClock(), rng=random.Random()):  # noqa: S311
+        async for progress in follow_run(client, run_id, clock=SystemClock(), rng=jitter):
             show(progress)
     return await client.run(run_id)
 

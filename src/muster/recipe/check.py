@@ -13,7 +13,7 @@ from muster.recipe.issues import PathPart, RecipeIssue
 from muster.recipe.model import PATTERN_CHARS_MAX, Assertion, OutputExpectation
 from muster.recipe.patterns import PatternError, compile_pattern
 from muster.recipe.render import command_slots, strip_adb
-from muster.recipe.template import BUILT_INS, Filter, TemplateError, placeholders
+from muster.recipe.template import BUILT_INS, VIDEO_ID, Filter, TemplateError, placeholders
 from muster.recipe.vendor_actions import COMMAND_PARAM, find_action, why_not
 
 Location = tuple[PathPart, ...]
@@ -229,7 +229,11 @@ class _Checker:
             self._warn(place, "stands in quotes as a whole: the phone looks for a program of that name")
 
     def _known_key(self, place: Location, key: str, keys: frozenset[str]) -> None:
-        if key not in keys and key not in BUILT_INS:
+        if key in keys:
+            return
+        if key == VIDEO_ID:
+            self._warn(place, "{{VIDEO_ID}} has no value in a run without a youtubeVideoId; give it one under params")
+        elif key not in BUILT_INS:
             self._warn(place, f"{{{{{key}}}}} has no value here; every run must give the param {key}")
 
     def _fail(self, place: Location, message: str) -> None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-BUILT_INS: Final = frozenset({"RUN_ID", "NODE_ID", "DEVICE_ID", "RUNTIME_HANDLE", "VIDEO_ID", "AUTO_SCREENSHOT_PATH"})
+# The one built-in that not every run has.
+VIDEO_ID: Final = "VIDEO_ID"
+BUILT_INS: Final = frozenset({"RUN_ID", "NODE_ID", "DEVICE_ID", "RUNTIME_HANDLE", VIDEO_ID, "AUTO_SCREENSHOT_PATH"})
 _SECRET_PREFIX: Final = "secret."  # noqa: S105  # a name's prefix, no secret
 _PLACEHOLDER = re.compile(
     r"\{\{\s*(?P<key>(?:secret\.)?[A-Za-z_][A-Za-z0-9_]{0,63})\s*(?:\|\s*(?P<filter>[A-Za-z0-9_-]*)\s*)?\}\}", re.ASCII

@@ -285,7 +285,7 @@ def load_settings(
             values[row.field] = None if text is None else row.read(text)
         except ValueError as error:
             raise SettingsError(row.name, f"{error} (from the {origin})") from error
-    return Settings(**values, origins=origins)  # type: ignore[arg-type]
+    return Settings(**values, origins=origins)  # type: ignore[arg-type]  # each was read as its field says
 
 
 def require(value: str | None, name: str, option: str) -> str:

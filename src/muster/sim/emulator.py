@@ -277,7 +277,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 def main() -> int:
     """Runs the program with this process's arguments and environment."""
-    return asyncio.run(run(sys.argv[1:], os.environ, say=lambda line: print(line, file=sys.stderr, flush=True)))  # noqa: T201
+    return asyncio.run(run(sys.argv[1:], os.environ, say=lambda line: print(line, file=sys.stderr, flush=True)))  # noqa: T201 - as the real one does
 
 
 if __name__ == "__main__":

@@ -198,6 +198,7 @@ def test_a_document_nested_beyond_reason_is_refused_and_not_followed() -> None:
         (adb(retryCount=2, onFailure="continue"), "steps[0].retryCount: has no effect without onFailure: retry"),
         (adb(onFailure="retry"), "steps[0].onFailure: retry without a retryCount tries no second time"),
         (adb(command="echo {{X}}"), "steps[0].command: {{X}} has no value here; every run must give the param X"),
+        (adb(command="echo {{VIDEO_ID}}"), "steps[0].command: {{VIDEO_ID}} has no value in a run without a youtubeV"),
         (adb(command="echo {{KNOWN|raw}}"), "steps[0].command: {{KNOWN|raw}} inserts a value as it is"),
         (adb(command="adb shell 'am start x'"), "steps[0].command: stands in quotes as a whole"),
     ],
@@ -209,7 +210,7 @@ def test_what_is_doubtful_is_a_warning_and_no_error(step: dict[str, Any], expect
 
 
 @pytest.mark.parametrize(
-    "command", ["echo {{KNOWN}}", "echo {{OWN}}", "echo {{RUN_ID}} {{DEVICE_ID}} {{VIDEO_ID}}", "echo {{secret.PW}}"]
+    "command", ["echo {{KNOWN}}", "echo {{OWN}}", "echo {{RUN_ID}} {{DEVICE_ID}}", "echo {{secret.PW}}"]
 )
 def test_keys_with_a_value_are_no_reason_for_a_warning(command: str) -> None:
     assert warnings(recipe(adb(command=command, params={"OWN": "x"}), params={"KNOWN": "x"})) == []

@@ -55,7 +55,7 @@ async def create_run(
 @router.get("", summary="List runs: failed and running first", responses=documented(_S.INVALID_FIELD))
 async def list_runs(
     parts: PartsDep,
-    status: Annotated[list[RunState], Query(description="Given several times: any of them")] = [],  # noqa: B006
+    status: Annotated[list[RunState], Query(description="Given several times: any of them")] = [],  # noqa: B006 - FastAPI makes a new one
     window: Annotated[
         str | None, Query(pattern=r"^[1-9][0-9]{0,3}[mhd]$", description="How far back: `30m`, `24h`, `7d`")
     ] = None,

@@ -1,6 +1,7 @@
 """`am` and `monkey`: starting and stopping apps."""
 
 from dataclasses import dataclass
+from operator import methodcaller
 from typing import Final
 
 from muster.sim.shell.call import Call, Command
@@ -93,7 +94,7 @@ async def _do(call: Call) -> int:  # noqa: PLR0911 - one answer per case
             return await _start(call, rest)
         case ["force-stop" | "kill" | "stop-app", *rest] if names := _packages(rest):
             for name in names:
-                await call.phone.display.act(lambda screen, name=name: screen.force_stop(name))  # type: ignore[misc]
+                await call.phone.display.act(methodcaller("force_stop", name))
             return 0
         case ["broadcast", *rest]:
             return _broadcast(call, rest)

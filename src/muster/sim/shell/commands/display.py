@@ -1,6 +1,7 @@
 """What touches the display: wm, input, screencap, uiautomator."""
 
 import re
+from operator import methodcaller
 from typing import Final
 
 from muster.sim.files import FileError
@@ -144,7 +145,7 @@ async def _keys(call: Call, names: list[str]) -> int:
     for name, code in zip(names, codes, strict=True):
         if code is None:
             return call.error(f"Error: Unknown keycode: {name}", 255)
-        await call.phone.display.act(lambda screen, code=code: screen.key(code))  # type: ignore[misc]
+        await call.phone.display.act(methodcaller("key", code))
     return 0
 
 

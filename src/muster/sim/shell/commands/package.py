@@ -176,11 +176,12 @@ async def _uninstall(call: Call) -> int:
 
 async def _clear(call: Call) -> int:
     _options, operands = _operands(call.args)
-    if not operands or call.phone.packages.get(operands[0]) is None:
+    package = call.phone.packages.get(operands[0]) if operands else None
+    if package is None:
         call.line("Failed")
         return 1
     await call.phone.display.act(lambda screen: screen.clear_data(operands[0]))
-    call.phone.packages.get(operands[0]).granted.clear()  # type: ignore[union-attr]
+    package.granted.clear()
     call.line("Success")
     return 0
 

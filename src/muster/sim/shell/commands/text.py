@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from muster.sim.files import FileError
@@ -299,8 +299,11 @@ def _characters(text: str) -> str:
     for name, inside in _CLASSES.items():
         text = text.replace(f"[:{name}:]", " \t\n\r" if name == "space" else inside)
     text = text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
-    expand = lambda found: "".join(map(chr, range(ord(found[1]), ord(found[2]) + 1)))  # noqa: E731
-    return re.sub(r"(\w)-(\w)", expand, text)
+    return re.sub(r"(\w)-(\w)", _range, text)
+
+
+def _range(found: re.Match[str]) -> str:
+    return "".join(map(chr, range(ord(found[1]), ord(found[2]) + 1)))
 
 
 async def sed(call: Call) -> int:
@@ -325,8 +328,11 @@ async def sed(call: Call) -> int:
     return _missing(call, operands)
 
 
-def _sed_command(script: str, *, extended: bool):  # type: ignore[no-untyped-def]
-    """The edit as a function (line, number) → (line, printed, deleted), or None."""
+Edit = Callable[[str, int], tuple[str, bool, bool]]
+"""(line, number) → (line, printed, deleted)."""
+
+
+def _sed_command(script: str, *, extended: bool) -> Edit | None:
     try:
         if found := re.fullmatch(r"s(.)(.*)", script, re.DOTALL):
             return _substitute(found[1], found[2], extended=extended)
@@ -345,7 +351,7 @@ def _sed_command(script: str, *, extended: bool):  # type: ignore[no-untyped-def
     return None
 
 
-def _substitute(mark: str, rest: str, *, extended: bool):  # type: ignore[no-untyped-def]
+def _substitute(mark: str, rest: str, *, extended: bool) -> Edit | None:
     parts = re.split(rf"(?<!\\){re.escape(mark)}", rest)
     if len(parts) != 3 or re.fullmatch(r"[gpIi]*", parts[2]) is None:
         return None
