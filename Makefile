@@ -29,11 +29,14 @@ check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 WORLD_SEEDS ?= 10000
 HOSTILE_STRINGS ?= 100000
 HUNG ?= 1000
+KILLS ?= 200
+CHAOS_SEED ?= $(shell echo $$RANDOM)
 chaos: dev mksh ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
 	HUNG_COMMANDS=$(HUNG) HUNG_REQUESTS=$(HUNG) $(VENV_BIN)/python -m pytest tests/conformance/adb/test_hung_commands.py tests/conformance/vendor/test_hung_vendor_tool.py -n $(WORKERS) -q -k in_a_row
 	FAILING_STORE=all $(VENV_BIN)/python -m pytest tests/chaos/test_failing_store.py -n $(WORKERS) -q
+	KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED) $(VENV_BIN)/python -m pytest tests/chaos/test_kill_nine.py tests/chaos/test_kill_nine_neighbours.py -q -s
 
 format: dev ## let ruff rewrite what it can
 	$(VENV_BIN)/ruff check --fix .

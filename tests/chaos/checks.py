@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -12,7 +12,8 @@ from tests.chaos.site import SLOTS, Site, Work
 from muster.agent.locks import FileLock
 
 RUNNING, RESTARTED = "running", "node_restarted"
-NODE_FILES = {"agent.lock", "instance", "journal.sqlite3", "phones.json", "quarantine.json", "shots", "spool"}
+# What is being written somewhere has such a name.
+UNFINISHED = (".new", ".part", ".tmp", "-wal", "-shm", "-journal")
 
 
 # ---- at the instant of a kill ----------------------------------------------------------------------------------------
@@ -96,7 +97,9 @@ def left_open(journal: JournalView, backend: BackendView) -> Iterator[str]:
     yield from (f"command {command} is open or was refused" for command in backend.open_commands)
 
 
-def wrongly_ended(rig: Site, kills: Sequence[JournalView], end: JournalView) -> Iterator[str]:
+def wrongly_ended(
+    rig: Site, kills: Sequence[JournalView], end: JournalView, also: Collection[tuple[str, str]] = ()
+) -> Iterator[str]:
     """`succeeded`; `failed/node_restarted` for what ran at a kill in its last attempt; `cancelled` in a stopped run."""
     cut_off = {
         (task_id, task.attempt) for kill in kills for task_id, task in kill.tasks.items() if task.state == RUNNING
@@ -109,6 +112,7 @@ def wrongly_ended(rig: Site, kills: Sequence[JournalView], end: JournalView) -> 
             may = task.attempt == last and (task_id, last) in cut_off
         else:
             may = is_stopped and (task.state, task.reason) == ("cancelled", "cancelled")
+            may = may or (task.state, task.reason) in also
         # A second attempt needs a first one that was cut off.
         if not may or any((task_id, attempt) not in cut_off for attempt in range(1, task.attempt)):
             yield f"task {task_id} of a run with {last} attempts ended as {_told(task)}"
@@ -156,10 +160,9 @@ def leftovers(rig: Site) -> Iterator[str]:
         if not lock.acquire("a test\n"):
             yield f"lock {path.name} is held by {lock.owner()}"
         lock.release()
-    yield from (f"{path.name} lies in the agent's folder" for path in rig.data.iterdir() if path.name not in NODE_FILES)
-    for folder in ("spool", "shots"):
-        yield from (f"{folder}/{path.name} is left" for path in (rig.data / folder).glob("*"))
-    yield from (f"{path} is left" for path in (rig.folder / "node" / "files").rglob("*.part"))
+    there = [path.relative_to(rig.folder) for path in (rig.folder / "node").rglob("*")]
+    yield from (f"{path} is left" for path in there if path.name.endswith(UNFINISHED))
+    yield from (f"{path} is left" for path in there if path.parent.name in ("spool", "shots"))
 
 
 def _told(task: TaskRow) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -22,9 +21,15 @@ WORK = "muster-work"
 _MARK = {"id": "mark", "kind": "adb", "command": f"echo {WORK} {{{{RUN_ID}}}} && sleep 0.1"}
 _MARK_AGAIN = {"id": "mark-again", "kind": "adb", "command": f"echo {WORK} {{{{RUN_ID}}}} && sleep 0.2"}
 _SHOT = {"id": "shot", "kind": "screenshot"}
+QUICK = ("stored", "late", "files", "steady")
 RECIPES: dict[str, list[dict[str, Any]]] = {
     # Its picture is the task's; stored before the end.
-    "stored": [_MARK, _SHOT, {"id": "upload", "kind": "upload", "source": "shot"}, _MARK_AGAIN],
+    "stored": [
+        _MARK,
+        _SHOT,
+        {"id": "upload", "kind": "upload", "source": "shot", "onFailure": "retry", "retryCount": 3},
+        _MARK_AGAIN,
+    ],
     # Its picture is stored when the task is over.
     "late": [_MARK, _SHOT, _MARK_AGAIN],
     # A file from the phone to the node's disk.
@@ -34,6 +39,10 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
         {"id": "fetch", "kind": "pull", "source": "/data/local/tmp/chaos.txt"},
         _MARK_AGAIN,
     ],
+    # Each step may be begun again when nobody knows how far it came.
+    "steady": [{**_MARK, "idempotent": True}, _SHOT, {**_MARK_AGAIN, "idempotent": True}],
+    # Long enough to be interrupted.
+    "slow": [{"id": "long", "kind": "adb", "command": f"echo {WORK} {{{{RUN_ID}}}} && sleep 3"}],
 }
 
 
@@ -52,6 +61,7 @@ class Site:
 
     folder: Path
     rack: Process
+    stack: AsyncExitStack
     adb: str = ""
     control: str = ""
     vendor: str = ""
@@ -86,16 +96,20 @@ class Site:
     # ---- processes ---------------------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def agent(self, *options: str) -> AsyncIterator[Process]:
-        """On its way up: not ready yet."""
-        told = ["--backend", self.url, "--node-id", "PC-01", "--data", str(self.folder / "node")]
+    async def agent(self, pc: Path | None = None) -> AsyncIterator[Process]:
+        """On its way up: not ready yet. `pc`: the folder of another PC, with locks and data of its own."""
+        folder = pc or self.folder
+        told = ["--backend", self.url, "--node-id", "PC-01", "--data", str(folder / "node")]
         phones = ["--adb-server", self.adb, "--vendor-url", self.vendor, "--concurrency", str(SLOTS)]
-        async with muster("agent", *told, *phones, *options, cwd=self.folder) as process:
+        async with muster("agent", *told, *phones, cwd=folder) as process:
             yield process
 
+    async def restart_backend(self) -> None:
+        """The port and the data stay."""
+        await self.stack.enter_async_context(self._running_backend())
+
     @asynccontextmanager
-    async def running_backend(self) -> AsyncIterator[Process]:
-        """Ready. The second one takes the port and the data of the first."""
+    async def _running_backend(self) -> AsyncIterator[None]:
         port = self.url.rpartition(":")[2] or "0"
         where = ["--port", port, "--data", str(self.folder / "backend")]
         # Phones stay online, however slow this machine is between two lives of the agent.
@@ -103,7 +117,7 @@ class Site:
         async with muster("backend", *where, cwd=self.folder, environment=patience) as backend:
             self.url = (await backend.wait_for_line(r"muster backend ready on (\S+)"))[1]
             self.backend = backend
-            yield backend
+            yield
 
     async def opened(self, agent: Process) -> None:
         """The agent has its data folder: what a kill may spoil begins here."""
@@ -112,11 +126,10 @@ class Site:
 
     # ---- work --------------------------------------------------------------------------------------------------------
 
-    async def add_run(self, rng: random.Random, recipes: tuple[str, ...] = tuple(RECIPES)) -> str:
+    async def add_run(self, recipe: str, max_attempts: int = 1) -> str:
         """A task for each phone."""
-        attempts = rng.choice((1, 1, 2, 3))
-        run = await self.client.create_run(CreateRun(workflow_id=rng.choice(recipes), max_attempts=attempts))
-        self.max_attempts[run.run_id] = attempts
+        run = await self.client.create_run(CreateRun(workflow_id=recipe, max_attempts=max_attempts))
+        self.max_attempts[run.run_id] = max_attempts
         return run.run_id
 
     async def stop_run(self, run_id: str) -> None:
@@ -145,13 +158,13 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path) -> AsyncIterator[Site]:
+async def site(folder: Path, devices: int = DEVICES) -> AsyncIterator[Site]:
     """Ready for agents; the backend may be ended and started again by whoever has the site."""
-    rack_options = ["--devices", str(DEVICES), "--latency", "none", "--adb-server", "127.0.0.1:0"]
+    rack_options = ["--devices", str(devices), "--latency", "none", "--adb-server", "127.0.0.1:0"]
     ports = ["--vendor-port", "0", "--control-port", "0", "--data", str(folder / "rack")]
     async with muster("sim", *rack_options, *ports, cwd=folder) as rack, AsyncExitStack() as stack:
-        rig = Site(folder, rack)
-        await stack.enter_async_context(rig.running_backend())
+        rig = Site(folder, rack, stack)
+        await rig.restart_backend()
         places = await rack.wait_for_line(r"ready: .*adb server (\S+), vendor (\S+), control (\S+)")
         rig.adb, rig.vendor, rig.control = places[1], places[2], places[3]
         rig.client = await stack.enter_async_context(MusterClient(rig.url, secret=SECRET))
