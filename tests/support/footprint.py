@@ -13,14 +13,17 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
+from tests.support.waiting import until
 
 HEAP_BYTES = 40 * 1024
 RESIDENT_BYTES = 8 * 1024 * 1024
+_LOOKS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,18 @@ def footprint() -> Footprint:
 async def fill_thread_pool() -> None:
     """Has the event loop's own pool start all its threads: it keeps them, and their number is bounded."""
     await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.002) for _ in range(200)))
+
+
+async def at_rest(is_quiet: Callable[[], bool]) -> None:
+    """Waits until it is quiet and no task comes or goes any more: what is imitated lives in this process too, and what
+    it was told last may still be on its way."""
+    tasks: deque[int] = deque(maxlen=_LOOKS)
+
+    def holds() -> bool:
+        tasks.append(len(asyncio.all_tasks()))
+        return is_quiet() and tasks.count(tasks[0]) == _LOOKS
+
+    await until(holds, within_sec=60)
 
 
 def open_files(process: psutil.Process) -> int:

@@ -18,8 +18,7 @@ import psutil
 import pytest
 from tests.support.adb import ScriptedServer, scripted_server
 from tests.support.adb_phones import VirtualPhone, virtual_phone
-from tests.support.footprint import footprint, open_files, traced_heap
-from tests.support.waiting import until
+from tests.support.footprint import at_rest, footprint, open_files, traced_heap
 
 from muster.adb.client import AdbClient
 from muster.adb.protocol import DeviceState
@@ -142,10 +141,10 @@ Work = Callable[[Way], Awaitable[None]]
 async def nothing_stays(ways: list[Way], work: Work, count: int) -> None:
     """`count` commands hang each way; then all that was held for them is given back, here and elsewhere."""
     await asyncio.gather(*(way.overlapping(2) for way in ways))
-    await until(lambda: all(way.is_quiet() for way in ways))
+    await at_rest(lambda: all(way.is_quiet() for way in ways))
     before = footprint()
     await asyncio.gather(*(work(way) for way in ways))
-    await until(lambda: all(way.is_quiet() for way in ways))
+    await at_rest(lambda: all(way.is_quiet() for way in ways))
     assert footprint().grown_since(before) == {}
     for way in ways:
         # On a quiet PC all of them.
