@@ -12,7 +12,7 @@ KINDS = (
     "hang", "drop", "unauthorized", "slow", "fail", "reserved",
     "away", "secret", "lost", "cut", "silent", "error", "double", "held", "refuse", "small_batches", "lagging",
     "full", "io_error", "slow_disk", "upload", "kill", "kill_at_commit", "restart", "clock", "bad_command",
-    "cancel", "stop", "action",
+    "cancel", "stop", "action", "renew",
 )  # fmt: skip
 # What the backend may refuse for good without making the truth unknowable.
 REFUSABLE = (EventType.TASK_PROGRESS, EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.TASK_STARTED)

@@ -1,6 +1,7 @@
 """An end is in the journal before the phone is given to its next task, whoever wanted that end."""
 
 import asyncio
+import io
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from muster.agent.ports import Task, TaskOutcome
 from muster.agent.resume import resume
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
+from muster.runtime.logs import configure_logs
 
 CANCELLED = TaskOutcome(TaskState.CANCELLED, FailureReason.CANCELLED, "this attempt is stale")
 
@@ -120,6 +122,8 @@ async def test_a_task_handed_out_again_while_its_end_is_recorded_begins_anew_onc
 
 
 async def test_a_phone_is_free_when_the_journal_knows_better_than_the_end_that_it_is_told(tmp_path: Path) -> None:
+    log = io.StringIO()
+    configure_logs(stream=log)
     executor, readiness, ledgers = Faulty(faults={"A": [HANGS]}), ScriptedReadiness(), Ledgers("end")
     async with at_work(tmp_path, executor, readiness=readiness, ledger=ledgers) as stage:
         parked, neighbour = await _parked_and_its_neighbour(stage, readiness)
@@ -133,6 +137,8 @@ async def test_a_phone_is_free_when_the_journal_knows_better_than_the_end_that_i
         assert executor.started == [neighbour.task_id]
         executor.let_end("A")
         await stage.finished(1)
+        assert "A stale attempt has ended, and nobody is told" in log.getvalue()
+        assert "[error" not in log.getvalue(), "it is no fault of this node's"
 
 
 async def test_draining_waits_for_an_end_that_is_being_recorded(tmp_path: Path) -> None:

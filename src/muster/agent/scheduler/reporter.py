@@ -1,6 +1,7 @@
 """What the executor and the loop say about one attempt of a task, in the journal before it returns."""
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -16,6 +17,7 @@ from muster.runtime.backoff import ladder_delay_sec
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+SUPERSEDED: Final = "A stale attempt has ended, and nobody is told: another has taken its place"
 
 
 class StaleAttemptError(Exception):
@@ -86,11 +88,12 @@ class TaskReporter:
         return await self._journaled(lambda: self._ledger.retry_task(payload))
 
     async def ended(self, outcome: TaskOutcome) -> None:
-        """The task's one terminal state."""
+        """The task's one terminal state, unless the backend has handed out another attempt meanwhile (fencing)."""
         await self._no_longer_waiting(StepState.FAILED)
         payload = self._finished(outcome)
         if not await self._journaled(lambda: self._ledger.end_task(payload)):
-            log.error("The journal knows no open task with this attempt", task_id=self._task.task_id)
+            log.warning(SUPERSEDED, task_id=self._task.task_id, attempt=self._task.attempt)
+            return
         reason = outcome.failure_reason
         log.info(
             f"Task finished status={payload.status}",
