@@ -1,8 +1,8 @@
 """Requests to a vendor tool that hangs are given up and leave nothing here and nothing in the tool (spec/07).
 
 Four ways to hang: it takes requests and never answers, it never shakes hands, its phone hangs under an action, and it
-says yes to a picture that never comes. In `make test` 100 of each hang one after another and 100 of each in overlapping batches;
-`make chaos` makes it HUNG_REQUESTS=1000 in a row.
+says yes to a picture that never comes. In `make test` 100 of each hang one after another, and 100 of each in
+overlapping batches; `make chaos` makes it HUNG_REQUESTS=1000 in a row.
 """
 
 import asyncio
