@@ -18,7 +18,7 @@ from muster.sim.phone import Phone
 from muster.sim.rack import Rack
 from muster.sim.settings import RackSettings
 
-PATIENCE_SEC = 90.0
+PATIENCE_SEC = 300.0
 LOOK_SEC = 0.05
 PAGE = 200
 
@@ -32,6 +32,14 @@ class Use:
     began: float
     ended: float
     then: str
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one phone's tasks took, seconds: in slots, and parked without one for its grace."""
+
+    held: float
+    parked: float
 
 
 @dataclass
@@ -90,6 +98,29 @@ class WholeRack:
             for line in lines
         ]
 
+    def chains(self, run_id: str) -> list[Chain]:
+        """Each phone's part of the run."""
+        uses = self.uses(run_id)
+        ends = [
+            line for event in ("The phone answers again", "Task finished status=failed") for line in self.logged(event)
+        ]
+        of_phone: dict[str, list[Use]] = {}
+        for use in uses:
+            of_phone.setdefault(use.device_id, []).append(use)
+        return [
+            Chain(
+                sum(use.ended - use.began for use in own),
+                sum(_parked_sec(use, ends) for use in own if use.then == "park"),
+            )
+            for own in of_phone.values()
+        ]
+
+
+def _parked_sec(use: Use, ends: Sequence[Mapping[str, Any]]) -> float:
+    """Until the phone answered, or its grace was over and the task's end was in the journal."""
+    times: list[float] = [line["at"] for line in ends if line["device_id"] == use.device_id]
+    return min(time for time in times if time >= use.ended) - use.ended
+
 
 @asynccontextmanager
 async def whole_rack(
@@ -121,7 +152,10 @@ async def whole_rack(
             whole = WholeRack(rack, client, agent, folder)
             if on_ready == "all online":
                 await _all_online(whole)
-            yield whole
+            try:
+                yield whole
+            finally:
+                (folder / "agent.log").write_text(agent.output, encoding="utf-8")
         assert "Traceback" not in agent.output + backend.output
 
 

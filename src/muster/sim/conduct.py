@@ -92,7 +92,8 @@ async def live(phone: Phone, entry: Phones, rack: Surroundings) -> None:
         case characters.Flapping():
             await _flap(phone, entry, rack)
         case characters.Moving():
-            await _move(phone, entry, rack)
+            await _pass(phone, entry.after, rack)
+            await move(phone, entry.away, rack)
 
 
 async def _pass(phone: Phone, time: Delay, rack: Surroundings) -> None:
@@ -107,13 +108,13 @@ async def _flap(phone: Phone, entry: characters.Flapping, rack: Surroundings) ->
         await phone.adbd.start()
 
 
-async def _move(phone: Phone, entry: characters.Moving, rack: Surroundings) -> None:
-    await _pass(phone, entry.after, rack)
+async def move(phone: Phone, away: Delay, rack: Surroundings) -> None:
+    """The cable comes off, and after `away` the phone is there by Wi-Fi: under a new serial."""
     phone.adbd.stop()
     await rack.detach(phone)
     phone.adbd.move()
     phone.link = Link.WIFI
-    await _pass(phone, entry.away, rack)
+    await _pass(phone, away, rack)
     await phone.adbd.start()
 
 
