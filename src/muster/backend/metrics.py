@@ -202,11 +202,21 @@ def _of_nodes(state: State) -> Iterator[Metric]:
         {node.node_id: _age_sec(node.last_heartbeat_at, state.now_ms) for node in state.nodes},
     )
     yield from _gauges(
+        "node_clock_skew_seconds",
+        "How far a node's clock is ahead of this one.",
+        "node_id",
+        {node.node_id: _skew_sec(node) for node in state.nodes},
+    )
+    yield from _gauges(
         "node_outbox_events",
         "Events that wait at a node, by its last heartbeat.",
         "node_id",
         {node.node_id: node.outbox_depth for node in state.nodes},
     )
+
+
+def _skew_sec(node: NodeView) -> float | None:
+    return None if node.clock_skew_ms is None else node.clock_skew_ms / 1000
 
 
 def _of_contents(contents: figures.Contents) -> Iterator[Metric]:

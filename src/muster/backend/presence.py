@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
+from muster.backend.node_clocks import NodeClocks
 from muster.contracts.api import DeviceView, NodeView
 from muster.contracts.events import DeviceReport, NodeHeartbeat
 from muster.domain.device import AttachState, is_online
@@ -67,6 +68,7 @@ class Presence:
         self._unsaved_nodes: set[str] = set()
         self._unsaved_devices: set[str] = set()
         self._heartbeat_ids: OrderedDict[str, None] = OrderedDict()
+        self._clocks = NodeClocks()
 
     # ---- what nodes report ----
 
@@ -83,6 +85,7 @@ class Presence:
         if len(self._heartbeat_ids) > HEARTBEAT_IDS_MAX:
             self._heartbeat_ids.popitem(last=False)
         now_ms = self._clock.now_ms()
+        self._clocks.note(beat.node_id, beat.timestamp, now_ms)
         self._put_node(_node_record(beat, now_ms))
         for report in beat.devices:
             self._see(beat.node_id, report, now_ms)
@@ -159,7 +162,7 @@ class Presence:
         if self.is_node_online(record.node_id):
             status = "degraded" if record.degraded else "online"
         known = {name: value for name, value in asdict(record).items() if name != "degraded"}
-        return NodeView(status=status, **known)
+        return NodeView(status=status, clock_skew_ms=self._clocks.ahead_ms(record.node_id), **known)
 
     def device_view(self, device: DeviceRecord) -> DeviceView:
         """A phone as it is told to clients."""

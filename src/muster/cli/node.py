@@ -1,14 +1,19 @@
 """`muster nodes`."""
 
 import time
+from typing import Final
 
 import typer
 
 from muster.cli.asking import JsonOption, UrlOption, ask
 from muster.cli.output import ago, as_document, tell_json, tell_table
 from muster.contracts.api import NodeView
+from muster.domain.limits import CLOCK_SKEW_MS_MAX
 
 app = typer.Typer(add_completion=False)
+_COLUMNS: Final = (
+    "NODE", "STATUS", "PHONES", "RUNNING", "QUEUED", "SLOTS", "VENDOR", "OUTBOX", "CLOCK", "HEARTBEAT", "LAST ERROR",
+)  # fmt: skip
 
 
 @app.command()
@@ -23,7 +28,7 @@ def nodes(url: UrlOption = None, json: JsonOption = False) -> None:
         return
     now_ms = time.time_ns() // 1_000_000
     tell_table(
-        ["NODE", "STATUS", "PHONES", "RUNNING", "QUEUED", "SLOTS", "VENDOR", "OUTBOX", "HEARTBEAT", "LAST ERROR"],
+        _COLUMNS,
         [_row(node, now_ms) for node in listed.nodes],
     )
 
@@ -38,6 +43,14 @@ def _row(node: NodeView, now_ms: int) -> list[object]:
         node.max_concurrency,
         "ok" if node.vendor_ws_ok else "no",
         node.outbox_depth,
+        clock_text(node.clock_skew_ms),
         ago(node.last_heartbeat_at, now_ms),
         node.last_error_message,
     ]
+
+
+def clock_text(skew_ms: int | None) -> str | None:
+    """`ok`, or how far the node's clock is off: `+95 s`."""
+    if skew_ms is None:
+        return None
+    return "ok" if abs(skew_ms) <= CLOCK_SKEW_MS_MAX else f"{skew_ms / 1000:+.0f} s"

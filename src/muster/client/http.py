@@ -26,6 +26,7 @@ from muster.contracts.api import (
     DeviceActionAccepted,
     DeviceDetail,
     DevicePage,
+    HealthAnswer,
     NodeList,
     RunCreated,
     RunDetail,
@@ -256,9 +257,10 @@ class MusterClient:
 
     # ---- health ----
 
-    async def healthz(self) -> None:
-        """Returns when the backend's process answers."""
-        await self._wire.fetch("GET", "/healthz", timeout_sec=PROBE_TIMEOUT_SEC, bytes_max=ERROR_BYTES_MAX)
+    async def healthz(self) -> HealthAnswer:
+        """The backend's process answers, with its version and clock."""
+        answer = await self._wire.fetch("GET", "/healthz", timeout_sec=PROBE_TIMEOUT_SEC, bytes_max=ERROR_BYTES_MAX)
+        return decode(HealthAnswer, answer)
 
     async def readyz(self) -> None:
         """Returns when the backend reaches its database and object store; ApiError 503 tells which it does not."""

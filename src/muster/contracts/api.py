@@ -298,7 +298,8 @@ class ValidationAnswer(Message):
 class NodeView(Message):
     """A node. `status` is from the backend's own clock at the last heartbeat's receipt.
 
-    `last_error_message`: why the node takes no run now (its disk is full), by its own word.
+    `last_error_message`: why the node takes no run now (its disk is full), by its own word. `clock_skew_ms`: how far
+    its clock is ahead of the backend's, by its heartbeats of the last minute.
     """
 
     node_id: str
@@ -313,6 +314,7 @@ class NodeView(Message):
     last_vendor_ws_ok_at: EpochMs | None = None
     outbox_depth: int = 0
     last_error_message: str | None = None
+    clock_skew_ms: int | None = None
 
 
 class NodeList(Message):
