@@ -71,6 +71,10 @@ class Screen(Protocol):
         """A dialog above everything."""
         ...
 
+    def close_dialogs(self) -> None:
+        """None is left, none of them answered."""
+        ...
+
     def crash(self, package: str) -> None:
         """An app dies, and the system says so."""
         ...

@@ -302,6 +302,7 @@ class Phone:
         screen = self.display.screen
         for package in list(screen.packages()):
             screen.force_stop(package)
+        screen.close_dialogs()
         screen.wake()
         screen.unlock()
         screen.key(_KEY_HOME)

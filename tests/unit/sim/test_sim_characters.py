@@ -191,6 +191,15 @@ async def test_a_crash_of_the_app_leaves_its_dialog_and_the_command_goes_on(stag
     assert "Example" in one.phone.display.screen.dump()
 
 
+async def test_a_boot_ends_every_dialog_that_was_open(stage: Make) -> None:
+    one = stage("character: not_booted, boots_after: 10, dialogs: [update, anr, low_battery]")
+    await one.begin()
+    assert "launcher" not in one.phone.display.screen.current_focus().lower()
+    await one.clock.advance(11)
+    assert one.phone.booted
+    assert "launcher" in one.phone.display.screen.current_focus().lower()
+
+
 async def test_a_crash_of_adbd_drops_the_transport_only(stage: Make) -> None:
     one = stage("character: crashing, what: adbd, at: {programs: [getprop]}")
     await one.begin()

@@ -204,6 +204,10 @@ class Screen:
         kept = [other for other in self._dialogs if (other.kind, other.subject) != (dialog.kind, package)]
         self._dialogs = [*kept, dialog][-DIALOGS_MAX:]
 
+    def close_dialogs(self) -> None:
+        """Takes them all away, unanswered: what a boot does."""
+        self._dialogs = []
+
     def set_sign_in(self, policy: SignInPolicy) -> None:
         """Changes how the example app's server answers from now on."""
         self._example.policy = policy
