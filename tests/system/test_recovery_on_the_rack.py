@@ -18,6 +18,7 @@ from muster.agent.repairs import AdbRepairs, RepairFailed
 from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.failure import FailureReason
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS
 from muster.runtime.clock import SystemClock
 from muster.sim.main import Rack, RackSettings
 from muster.sim.phone import Phone
@@ -47,7 +48,10 @@ async def ward(folder: Path) -> AsyncIterator[Ward]:
         async with AttachedRack(settings, clock, why_quarantined=book.why, why_reserved=reservations.why) as seen:
             await seen.wait_settled()
             repairs = AdbRepairs(seen.adb, seen, clock)
-            parts = CareParts(seen, repairs, book, clock, seen.announce, seen.server_lost_at, reservations=reservations)
+            parts = CareParts(
+                seen, repairs, book, clock, seen.announce, seen.server_lost_at,
+                reservations=reservations, grace_ms=DEVICE_GRACE_WAIT_MS,
+            )  # fmt: skip
             async with PhoneCare(parts) as care:
                 yield Ward(rack, list(rack.phones.values()), seen, repairs, care, book)
 

@@ -19,7 +19,7 @@ from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_GRACE_WAIT_MS, DEVICES_PER_NODE_MAX, RECOVERIES_AT_ONCE
+from muster.domain.limits import DEVICES_PER_NODE_MAX, RECOVERIES_AT_ONCE
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 from muster.runtime.supervision import Background
@@ -43,8 +43,8 @@ class CareParts:
     announce: Callable[[], None]
     server_lost_at: Callable[[], float | None]
     reservations: Reservations = field(kw_only=True)
+    grace_ms: int = field(kw_only=True)
     may_reboot: bool = False
-    grace_ms: int = DEVICE_GRACE_WAIT_MS
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
     repairs = AdbRepairs(rack.adb, rack.phones, clock)
     care_parts = CareParts(
         rack.phones, repairs, book, clock, rack.announce, rack.server_lost_at,
-        reservations=reservations, may_reboot=settings.allow_reboot,
+        reservations=reservations, may_reboot=settings.allow_reboot, grace_ms=settings.device_grace_wait_ms,
     )  # fmt: skip
     care = await stack.enter_async_context(PhoneCare(care_parts))
     observer.watch(rack, journal)

@@ -20,7 +20,7 @@ from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import QUARANTINE_PROBE_SEC, RECOVERIES_AT_ONCE
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS, QUARANTINE_PROBE_SEC, RECOVERIES_AT_ONCE
 from muster.runtime.supervision import Background
 
 USB, TCP = "R58M123", "192.168.0.7:5555"
@@ -111,7 +111,7 @@ async def ward(folder: Path | None = None, *, may_reboot: bool = False) -> Async
     announced, lost = list[float](), list[float]()
     parts = CareParts(
         phones, repairs, book, clock, lambda: announced.append(clock.monotonic()), lambda: lost[-1] if lost else None,
-        reservations=reservations, may_reboot=may_reboot,
+        reservations=reservations, may_reboot=may_reboot, grace_ms=DEVICE_GRACE_WAIT_MS,
     )  # fmt: skip
     async with PhoneCare(parts) as care:
         yield Ward(care, repairs, phones, book, reservations, clock, announced, lost)
