@@ -20,6 +20,7 @@ from muster.domain.limits import (
     OUTBOX_COALESCE_MS,
     OUTBOX_FRESH_SEC,
     OUTBOX_JOURNAL_SEC,
+    OUTBOX_PACE_MS,
     OUTBOX_RETRY_LADDER_SEC,
 )
 from muster.runtime.backoff import ladder_delay_sec
@@ -40,6 +41,7 @@ class _Round(Enum):
 
     EMPTY = "nothing to send"
     DONE = "everything sent was settled"
+    CAUGHT_UP = "so it was, and it was not much"
     FAILED = "try again later"
     PAUSED = "the secret is refused"
 
@@ -128,7 +130,9 @@ class OutboxSender:
     async def _round(self) -> _Round:
         try:
             fresh_since_ms = self._clock.now_ms() - OUTBOX_FRESH_SEC * 1000
-            events = await _in_time(self._outbox.pending(EVENT_BATCH_MAX - 1, CALLBACK_BYTES_MAX, fresh_since_ms))
+            # A backend that has been away for a while is tried with one event, not with a whole batch for days.
+            count_max = 1 if self.degraded else EVENT_BATCH_MAX - 1
+            events = await _in_time(self._outbox.pending(count_max, CALLBACK_BYTES_MAX, fresh_since_ms))
             items = [*self._take_heartbeat(), *(_Item(event.position, event.body) for event in events)]
             if not items:
                 return _Round.EMPTY
@@ -139,7 +143,7 @@ class OutboxSender:
             log.info("The backend takes events again", failures=self._failures)
             self.on_back()
         self._failures = 0
-        return _Round.DONE
+        return _Round.CAUGHT_UP if len(items) < EVENT_BATCH_MAX // 2 else _Round.DONE
 
     def _failed(self, error: LinkError | JournalError) -> _Round:
         self._failures += 1
@@ -153,7 +157,10 @@ class OutboxSender:
         return _Round.FAILED
 
     async def _after(self, outcome: _Round) -> None:
-        if outcome is _Round.PAUSED:
+        """What comes after a pause goes at once; what goes on coming, in few requests; a backlog, without a pause."""
+        if outcome is _Round.CAUGHT_UP:
+            await self._clock.sleep(OUTBOX_PACE_MS / 1000)
+        elif outcome is _Round.PAUSED:
             await self._clock.sleep(OUTBOX_AUTH_RETRY_SEC * self._rng.uniform(0.8, 1.2))
         elif outcome is _Round.FAILED:
             await self._wait_to_retry(ladder_delay_sec(self._failures, OUTBOX_RETRY_LADDER_SEC, self._rng))
