@@ -52,6 +52,7 @@ def test_tiles_chips_and_progress_follow_the_run_live(backend: DemoBackend, open
     backend.move(run_id, "SIM-0005", TaskState.CANCELLED)
     for device_id, text in {"2": "Succeeded", "3": "Failed", "4": "SKIPPED(offline)", "5": "Cancelled"}.items():
         expect(tile(page, f"SIM-000{device_id}")).to_contain_text(text)
+    expect(tile(page, "SIM-0003")).to_contain_text("step_timeout")  # it came to no step: why
     expect(chip(page, "failed").locator("b")).to_have_text("1")
     expect(page.locator("#finished")).to_have_text("4")
     expect(page.locator(".node h2 .of")).to_have_text("4 / 6")

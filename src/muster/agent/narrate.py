@@ -10,6 +10,8 @@ from muster.agent.journal import JournaledTask
 from muster.agent.ports import NotReady, SpooledArtifact, StepProgress, StoredArtifact, Task, TaskOutcome
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
+    ATTEMPT_END,
+    DEVICE_PREFLIGHT,
     ArtifactRef,
     ArtifactStored,
     CommandAck,
@@ -25,9 +27,9 @@ from muster.runtime.clock import Clock
 
 FIRST_SEQ = 1
 # What is told of a task outside its recipe's steps, in the form of steps.
-GRACE_STEP = ("PREFLIGHT", "device-preflight")
+GRACE_STEP = ("PREFLIGHT", DEVICE_PREFLIGHT)
 CUT_OFF = "the node agent ended while this task was running"
-ATTEMPT_STEP = ("REPORT", "attempt-end")
+ATTEMPT_STEP = ("REPORT", ATTEMPT_END)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from muster.contracts.events import (
+    BESIDE_STEPS,
     ArtifactRef,
     ArtifactStored,
     CommandAck,
@@ -132,14 +133,15 @@ class _Folding:
     def _position(self, told: TaskStarted | TaskProgress) -> Row:
         """A new attempt begins at no step: a tile shows this attempt only (spec/08)."""
         at_step = told if isinstance(told, TaskProgress) else None
+        in_recipe = at_step if at_step and at_step.step_id not in BESIDE_STEPS else None
         return {
             "task": told.task_id,
             "of_attempt": told.attempt,
             "of_seq": told.seq,
             "step": at_step.step_id if at_step else None,
             "in_phase": at_step.step if at_step else None,
-            "index": at_step.step_index if at_step else None,
-            "steps": at_step.steps_total if at_step else None,
+            "index": in_recipe.step_index if in_recipe else None,
+            "steps": in_recipe.steps_total if in_recipe else None,
             "now": self._now_ms,
         }
 

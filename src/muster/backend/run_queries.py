@@ -129,13 +129,13 @@ class RunQueries:
     ) -> StepPage | None:
         """Steps by device, then in the recipe's order; None = no such run. Raises MalformedCursorError."""
         limit = min(limit, PAGE_SIZE_MAX)
-        place = decode_cursor(cursor, str, int) if cursor else None
+        place = decode_cursor(cursor, str, int, str) if cursor else None
         async with self._database.reading() as tx:
             run = await runs.find(tx, run_id)
             if run is None:
                 return None
             rows = await events.steps_of_run(
-                tx, run_id, device_id=device_id, after=(place[0], place[1]) if place else None, limit=limit + 1
+                tx, run_id, device_id=device_id, after=tuple(place) if place else None, limit=limit + 1
             )
             shown = rows[:limit]
             kinds = await _kinds(tx, run)
@@ -144,7 +144,9 @@ class RunQueries:
         by_step = {(picture.task_id, picture.step_id): picture for picture in pictures}
         return StepPage(
             steps=[_step(row, kinds, by_step.get((row.task_id, row.step_id))) for row in shown],
-            next_cursor=encode_cursor(shown[-1].device_id, shown[-1].step_index) if len(rows) > limit else None,
+            next_cursor=encode_cursor(shown[-1].device_id, shown[-1].place, shown[-1].step_id)
+            if len(rows) > limit
+            else None,
         )
 
     def _tasks(self, rows: AnyRows) -> list[TaskView]:

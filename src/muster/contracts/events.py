@@ -113,6 +113,12 @@ class TaskStarted(TaskPayload):
     timeout_ms: Ordinal = Field(alias="timeoutMs")
 
 
+DEVICE_PREFLIGHT = "device-preflight"
+ATTEMPT_END = "attempt-end"
+# Told in the form of steps, and no steps of the recipe: their `step_index` says nothing.
+BESIDE_STEPS = frozenset({DEVICE_PREFLIGHT, ATTEMPT_END})
+
+
 class TaskProgress(TaskPayload):
     """A step began, ended, or waits. `step` is its phase.
 

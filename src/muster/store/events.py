@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import case, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from muster.contracts.events import BESIDE_STEPS
 from muster.store.dialects import AnyRows, insert_into
 from muster.store.tables import callback_events, device_tasks, step_results
-from muster.store.tasks import is_after
 
 _s = step_results.c
 
@@ -49,19 +49,24 @@ async def save_steps(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 async def steps_of_run(
-    tx: AsyncConnection, run_id: str, *, device_id: str | None, after: tuple[str, int] | None, limit: int
+    tx: AsyncConnection, run_id: str, *, device_id: str | None, after: tuple[str, int, str] | None, limit: int
 ) -> AnyRows:
-    """Steps of each task's last attempt, by device and index. `after`: (device_id, step_index) of the last one seen."""
+    """Steps of each task's last attempt: by device; what is told beside the recipe first; then in the recipe's order.
+
+    `after`: (device_id, place, step_id) of the last one seen.
+    """
     t = device_tasks.c
+    place = case((_s.step_id.in_(sorted(BESIDE_STEPS)), 0), else_=_s.step_index + 1)
+    order = tuple_(t.device_id, place, _s.step_id)
     query = (
-        select(step_results, t.node_id, t.device_id)
+        select(step_results, t.node_id, t.device_id, place.label("place"))
         .join_from(step_results, device_tasks, (_s.task_id == t.task_id) & (_s.attempt == t.attempt))
         .where(t.run_id == run_id)
-        .order_by(t.device_id, _s.step_index)
+        .order_by(t.device_id, place, _s.step_id)
         .limit(limit)
     )
     if device_id is not None:
         query = query.where(t.device_id == device_id)
     if after is not None:
-        query = query.where(is_after(*after, _s.step_index))
+        query = query.where(order > tuple_(*after))
     return (await tx.execute(query)).all()

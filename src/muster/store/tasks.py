@@ -247,8 +247,3 @@ async def of_run(tx: AsyncConnection, run_id: str, task_ids: Collection[str] | N
     if task_ids is not None:
         query = query.where(_c.task_id.in_(sorted(task_ids)))
     return (await tx.execute(query)).all()
-
-
-def is_after(device_id: str, step_index: int, index: ColumnElement[int]) -> ColumnElement[bool]:
-    """Whether a row comes after (device, step) in the order of a run's steps."""
-    return or_(_c.device_id > device_id, (_c.device_id == device_id) & (index > step_index))

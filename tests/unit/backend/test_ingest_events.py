@@ -265,6 +265,24 @@ async def test_steps_are_paged_by_device_and_recipe_order(rig: Rig) -> None:
     assert {step["status"] for step in only} == {StepState.COMPLETED}
 
 
+async def test_what_is_told_beside_the_recipe_has_no_number_and_comes_before_its_steps(
+    rig: Rig, task: NodeTask
+) -> None:
+    beside = {"status": "waiting", "step": "PREFLIGHT", "step_id": "device-preflight", "steps_total": 4}
+    await rig.tell(rig.task_event("task_progress", task, 1, **beside))
+    (waiting,) = (await rig.run(task.run_id)).tasks
+    assert (waiting.step_id, waiting.step_index, waiting.steps_total) == ("device-preflight", None, None)
+    await rig.tell(rig.progress(task, 2, "wake", "completed"))
+    assert (await rig.run(task.run_id)).tasks[0].step_index == 0
+    place: dict[str, str] | None = {}
+    seen: list[str] = []
+    while place is not None:
+        page = (await rig.http.get(f"/api/runs/{task.run_id}/steps", params={"limit": "1"} | place)).json()
+        seen += [step["step_id"] for step in page["steps"]]
+        place = {"cursor": page["next_cursor"]} if page["next_cursor"] else None
+    assert seen == ["device-preflight", "wake"]
+
+
 async def test_twenty_batches_at_once_with_readers_all_succeed(rig: Rig) -> None:
     devices = [f"phone-{number:03d}" for number in range(100)]
     await rig.heartbeat("PC-01", devices)

@@ -1,4 +1,5 @@
 import re
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from muster.backend.console import views, wording
 from muster.backend.console.assets import FOLDER
 from muster.backend.console.language import LANGUAGES
-from muster.contracts.api import TaskCounts
+from muster.contracts.api import TaskCounts, TaskView
 from muster.domain.task import TaskState
 
 ENGLISH = LANGUAGES["en"]
@@ -42,6 +43,23 @@ def test_phones_stand_in_the_order_a_person_counts(names: list[str], expected: l
 def test_any_names_can_be_put_in_order(names: list[str]) -> None:
     ordered = sorted(names, key=views.natural)
     assert sorted(ordered, key=views.natural) == ordered
+
+
+@pytest.mark.parametrize(
+    ("told", "text"),
+    [
+        ({"step_id": "login", "step_index": 4, "steps_total": 20}, "5/20 login"),
+        ({"step_id": "login", "step_index": 4}, "5 login"),
+        ({"step_id": "device-preflight"}, "device-preflight"),
+        ({"step_id": "device-preflight", "failure_reason": "adb_missing"}, "adb_missing"),
+        ({"failure_reason": "battery_low"}, "battery_low"),
+        ({}, ""),
+    ],
+)
+def test_a_tile_tells_the_step_or_why_it_came_to_none(told: dict[str, Any], text: str) -> None:
+    run = "01890000-0000-7000-8000-000000000000"
+    known = {"task_id": run, "run_id": run, "node_id": "PC-01", "device_id": "A", "status": "failed", "updated_at": 1}
+    assert views.Tile(TaskView.model_validate(known | told), hidden=False).step == text
 
 
 @pytest.mark.parametrize(
