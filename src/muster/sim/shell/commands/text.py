@@ -10,9 +10,9 @@ from typing import Final
 from muster.sim.files import FileError
 from muster.sim.shell.call import Call, Command, to_bytes, to_text
 from muster.sim.shell.commands.options import UsageError, read_options
+from muster.sim.shell.patterns import CLASSES, LinePattern, translated
 from muster.sim.shell.streams import Source
 
-PATTERN_CHARS_MAX: Final = 1_000
 _CHUNK: Final = 64 * 1024
 
 
@@ -121,57 +121,32 @@ async def grep(call: Call) -> int:
     return 0 if found else 1
 
 
-def _compile(pattern: str, options: dict[str, str]) -> "re.Pattern[str]":
-    if len(pattern) > PATTERN_CHARS_MAX:
-        raise re.error("pattern is too long")
+def _compile(pattern: str, options: dict[str, str]) -> LinePattern:
     if "F" in options:
         source = "|".join(re.escape(line) for line in pattern.split("\n"))
     else:
-        source = pattern if "E" in options else _basic(pattern)
-    for name, inside in _CLASSES.items():
-        source = source.replace(f"[:{name}:]", inside)
+        source = translated(pattern, extended="E" in options)
     if "w" in options:
         source = rf"\b(?:{source})\b"
     if "x" in options:
         source = rf"^(?:{source})$"
-    return re.compile(source, re.IGNORECASE if "i" in options else 0)
-
-
-_CLASSES: Final = {
-    "alnum": "a-zA-Z0-9",
-    "alpha": "a-zA-Z",
-    "digit": "0-9",
-    "lower": "a-z",
-    "space": r"\s",
-    "upper": "A-Z",
-}
-
-
-def _basic(pattern: str) -> str:
-    r"""A basic regular expression in Python's words: `\(`, `\|`, `\+`, `\{` are operators, the bare ones are not."""
-
-    def swap(found: "re.Match[str]") -> str:
-        text = found[0]
-        return text[1:] if len(text) == 2 and text[1] in "(){}|+?" else text if len(text) == 2 else "\\" + text
-
-    return re.sub(r"\\.|[(){}|+?]", swap, pattern)
+    return LinePattern(source, ignore_case="i" in options, needs_places="o" in options)
 
 
 async def _grep_one(
-    call: Call, source: Source, fits: "re.Pattern[str]", options: dict[str, str], prefix: str, limit: int | None
+    call: Call, source: Source, fits: LinePattern, options: dict[str, str], prefix: str, limit: int | None
 ) -> int:
     found = number = 0
     while (raw := await source.line()) and (limit is None or found < limit):
         number += 1
         line = to_text(raw.rstrip(b"\n"))
-        match = fits.search(line)
-        if (match is None) != ("v" in options):
+        if fits.found_in(line) == ("v" in options):
             continue
         found += 1
         if "q" in options or "l" in options:
             break
         if "c" not in options:
-            shown = [hit[0] for hit in fits.finditer(line)] if "o" in options else [line]
+            shown = fits.parts_of(line) if "o" in options else [line]
             for text in shown:
                 call.line(prefix + (f"{number}:" if "n" in options else "") + text)
     if "c" in options:
@@ -296,7 +271,7 @@ async def tr(call: Call) -> int:
 
 
 def _characters(text: str) -> str:
-    for name, inside in _CLASSES.items():
+    for name, inside in CLASSES.items():
         text = text.replace(f"[:{name}:]", " \t\n\r" if name == "space" else inside)
     text = text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
     return re.sub(r"(\w)-(\w)", _range, text)
@@ -340,11 +315,11 @@ def _sed_command(script: str, *, extended: bool) -> Edit | None:
             wanted, action = int(found[1]), found[2]
             return lambda line, number: (line, number == wanted and action == "p", number == wanted and action == "d")
         if found := re.fullmatch(r"/((?:[^/\\]|\\.)*)/([pd])", script):
-            pattern, action = re.compile(found[1] if extended else _basic(found[1])), found[2]
+            pattern, action = LinePattern(translated(found[1], extended=extended)), found[2]
             return lambda line, _n: (
                 line,
-                action == "p" and bool(pattern.search(line)),
-                action == "d" and bool(pattern.search(line)),
+                action == "p" and pattern.found_in(line),
+                action == "d" and pattern.found_in(line),
             )
     except re.error:
         return None
@@ -355,12 +330,13 @@ def _substitute(mark: str, rest: str, *, extended: bool) -> Edit | None:
     parts = re.split(rf"(?<!\\){re.escape(mark)}", rest)
     if len(parts) != 3 or re.fullmatch(r"[gpIi]*", parts[2]) is None:
         return None
-    pattern = re.compile(parts[0] if extended else _basic(parts[0]), re.IGNORECASE if "i" in parts[2].lower() else 0)
+    source, ignore_case = translated(parts[0], extended=extended), "i" in parts[2].lower()
+    pattern = LinePattern(source, ignore_case=ignore_case, needs_places=True)
     replacement = re.sub(r"(?<!\\)&", r"\\g<0>", parts[1].replace(f"\\{mark}", mark)).replace("\\&", "&")
     count = 0 if "g" in parts[2] else 1
 
     def edit(line: str, _number: int) -> tuple[str, bool, bool]:
-        changed, hits = pattern.subn(replacement, line, count=count)
+        changed, hits = pattern.replaced_in(line, replacement, count=count)
         return changed, "p" in parts[2] and hits > 0, False
 
     return edit
