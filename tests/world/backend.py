@@ -10,6 +10,7 @@ from tests.world.trace import Trace
 
 from muster.contracts.api import UploadRequest, UploadTicket
 from muster.contracts.events import (
+    STALE_ATTEMPT_STATUS,
     ArtifactRef,
     ArtifactStored,
     CommandAck,
@@ -90,14 +91,18 @@ class Backend:
         self.trace.note("command", body["type"], body["command_id"][-6:])
         self.is_new_command()
 
-    def renew(self, task: BackendTask, body: dict[str, Any]) -> None:
+    def renew(self, task: BackendTask) -> dict[str, Any]:
         """Hands a task out again with a higher attempt: what the node tells of the one before is stale (fencing)."""
         task.attempt += 1
         task.status, task.failure_reason = TaskState.QUEUED, None
         self.renewed.add(task.task_id)
-        assigned = {"task_id": task.task_id, "device_id": task.device_id, "attempt": task.attempt}
+        self.trace.note("renewed", task.task_id[-6:], task.attempt)
+        return {"task_id": task.task_id, "device_id": task.device_id, "attempt": task.attempt}
+
+    def command_again(self, body: dict[str, Any], assigned: dict[str, Any]) -> None:
+        """The command for it."""
         self._commands[body["command_id"]] = _Command({**body, "tasks": [assigned]})
-        self.trace.note("command", "renew", task.task_id[-6:], task.attempt)
+        self.trace.note("command", "again", assigned["task_id"][-6:], assigned["attempt"])
         self.is_new_command()
 
     def is_taken_by_another(self, instance_id: str) -> bool:
@@ -147,13 +152,24 @@ class Backend:
             return EventVerdict(event_id=event_id, ok=True, duplicate=True)
         if self._is_stale(event):
             self.refused.add(event_id)
-            return EventVerdict(event_id=event_id, ok=False, status=409, message="a newer attempt was handed out")
+            if isinstance(event.payload, TaskFinished) and event.payload.artifact is not None:
+                self._link(event.payload.artifact)
+            return EventVerdict(
+                event_id=event_id, ok=False, status=STALE_ATTEMPT_STATUS, message="a newer attempt was handed out"
+            )
         if event_id in self.refused or self.refuses(event.type) or not self._is_ours(event):
             self.refused.add(event_id)
             return EventVerdict(event_id=event_id, ok=False, status=422, message="refused")
         self.applied.add(event_id)
         self._apply(event)
         return EventVerdict(event_id=event_id, ok=True)
+
+    def note_told(self, events: Sequence[Mapping[str, Any]], verdicts: Sequence[EventVerdict]) -> None:
+        """The node has this answer: from now on it knows which attempts are stale."""
+        for event, verdict in zip(events, verdicts, strict=True):
+            payload = event["payload"]
+            if verdict.status == STALE_ATTEMPT_STATUS and "attempt" in payload:
+                self.trace.note("stale", payload["task_id"][-6:], payload["attempt"])
 
     def _is_stale(self, event: Event) -> bool:
         payload = event.payload

@@ -17,6 +17,9 @@ from muster.domain.task import TaskState
 
 IDLE_SEC = 3.0
 PROBE_WORK = "echo"
+NOT_OF_A_RUN = (PROBE_WORK, "screenshot", "push", "pull")
+# An agent that knows that an attempt is stale stops it; so long may it take, besides what its disk takes.
+STOP_SEC = 0.5
 Check = Callable[[Entry], None]
 
 
@@ -138,6 +141,36 @@ class Ledger:
         if earlier:
             other, state = earlier[0]
             raise Violation(f"task {task[-6:]} goes before {other[-6:]} ({state}), which came to {device} earlier")
+
+
+class Attempts:
+    """A run's work begins on a phone only while its task is running, and never once the node knows that it is stale."""
+
+    def __init__(self, world: Observed) -> None:
+        self._world = world
+        self._stale: dict[tuple[str, int], float] = {}
+
+    def see(self, entry: Entry) -> None:
+        match entry.kind, entry.fields:
+            case "stale", (task, attempt):
+                self._stale.setdefault((task, attempt), entry.at)
+            case "begins", (device, work) if work not in NOT_OF_A_RUN:
+                self._begin(device, work, entry.at)
+
+    def _begin(self, device: str, run: str, at: float) -> None:
+        rows = self._world.disk.connection.execute(
+            "SELECT task_id, attempt, state FROM tasks WHERE device_id = ? AND substr(run_id, -6) = ?", (device, run)
+        )
+        for task_id, journaled, state in rows:
+            task, attempt = task_id[-6:], journaled
+            if state != TaskState.RUNNING and task_id not in self._world.backend.renewed:
+                raise Violation(f"work of task {task} begins on {device}, and the task is {state}")
+            if state != TaskState.RUNNING:
+                # The journal has the next attempt; the loop is told of it when the commit has come back.
+                attempt = journaled - 1
+                self._stale.setdefault((task, attempt), at)
+            if at - self._stale.get((task, attempt), at) > STOP_SEC + 10 * self._world.disk.latency_sec:
+                raise Violation(f"attempt {attempt} of task {task} works on, and the node knows that it is stale")
 
 
 class Turns:

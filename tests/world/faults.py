@@ -143,6 +143,12 @@ def _instants(rng: random.Random, kind: str, _devices: tuple[str, ...], heal_at:
     return [Spell(kind, at, at, float(rng.randint(1, 30))) for at in times]
 
 
+def _orders(rng: random.Random, kind: str, _devices: tuple[str, ...], heal_at: float) -> list[Spell]:
+    """`rate`: which task or phone. Half of them come while the first runs are likely to be at work."""
+    times = [rng.choice([rng.uniform(0, heal_at), rng.uniform(1, 25)]) for _ in range(rng.randint(1, 8))]
+    return [Spell(kind, at, at, float(rng.randint(1, 60))) for at in times]
+
+
 def _whole_world(rng: random.Random, kind: str, _devices: tuple[str, ...], heal_at: float) -> list[Spell]:
     spells = []
     for _ in range(rng.randint(1, 3)):
@@ -160,10 +166,10 @@ _DRAW: dict[str, Callable[[random.Random, str, tuple[str, ...], float], list[Spe
     "kill_at_commit": _instants,
     "restart": _instants,
     "clock": _instants,
-    "cancel": _instants,
-    "stop": _instants,
-    "renew": _instants,
-    "action": _instants,
+    "cancel": _orders,
+    "stop": _orders,
+    "renew": _orders,
+    "action": _orders,
     "slow": lambda *_: [],
     "fail": lambda *_: [],
     "bad_command": lambda *_: [],

@@ -91,6 +91,7 @@ class MemoryLink:
             for index, event in enumerate(events)
         ]
         await self._on_the_way_back()
+        self._backend.note_told(events, results)
         return CallbackAnswer(ok=all(result.ok for result in results), results=results)
 
     async def request_upload(self, request: UploadRequest) -> UploadTicket:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 
-SEEDS_MAX = 60
+SEEDS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,13 @@ MUTANTS = (
         'log.info("The phone answers again")\n                self._apply(Recover(task.task_id))\n'
         "                await clock.sleep(2.0)\n"
         "                self.cancel(task.task_id)\n",
+    ),
+    _one("stale attempt obeyed", "scheduler.loop", "known.task.attempt <= attempt:", "known.task.attempt < attempt:"),
+    _one(
+        "superseded attempt works on",
+        "scheduler.loop",
+        "            known.want_end(StopReason.FENCED)\n            known.stop_execution()\n",
+        "",
     ),
     Mutant(
         "event written after the state",

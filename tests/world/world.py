@@ -30,6 +30,7 @@ from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.scheduler.reporter import SUPERSEDED
 from muster.contracts.events import EventType
 from muster.domain.device import AttachState
+from muster.domain.task import TaskState
 from muster.runtime.ids import id_source
 
 NODE = "PC-01"
@@ -124,7 +125,7 @@ class World:
         self._ledger = checkers.Ledger(self)
         self._turns = checkers.Turns(self, self._phones)
         self._delivery = checkers.Delivery(self, self._ledger, is_ordered="held" not in self.plan.kinds)
-        for checker in (self._phones, self._turns, self._delivery):
+        for checker in (self._phones, self._turns, self._delivery, checkers.Attempts(self)):
             self.trace.watch(checker.see)
         self.disk.after_commit = self._committed
 
@@ -192,6 +193,8 @@ class World:
         tasks = list(self.backend.tasks.values())
         if not tasks:
             return
+        if which % 3:
+            tasks = [task for task in tasks if task.status is TaskState.RUNNING] or tasks
         task = tasks[which * 7919 % len(tasks)]
         command = {"command_id": self._ids()}
         match kind:
@@ -200,7 +203,9 @@ class World:
             case "stop":
                 self.backend.command({**command, "type": "run_stop", "run_id": task.run_id})
             case "renew" if self._bodies[task.run_id]["definition"]["steps"] != UNREADABLE:
-                self.backend.renew(task, {**self._bodies[task.run_id], **command})
+                body, assigned = {**self._bodies[task.run_id], **command}, self.backend.renew(task)
+                # Half of the time the node hears of it first by what it is answered.
+                self.after(25.0 * (which % 2), lambda: self.backend.command_again(body, assigned))
             case "action":
                 self.backend.command(
                     {**command, "type": "device_action", "device_id": task.device_id, "action": "reconnect"}
