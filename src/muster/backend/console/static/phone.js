@@ -194,8 +194,8 @@ export class PhonePane {
     }
     const [, name, phase, began, took] = row.children;
     row.dataset.s = STEP_LOOKS[step.status] ?? step.status;
-    const name = step.kind ? `${step.step_index + 1} ${step.step_id} (${step.kind})` : step.step_id;
-    row.title = `${name}: ${texts.step[step.status]}`;
+    const place = step.kind ? `${step.step_index + 1} ${step.step_id} (${step.kind})` : step.step_id;
+    row.title = `${place}: ${texts.step[step.status]}`;
     setText(name, step.step_id);
     setText(phase, step.phase === step.step_id ? "" : step.phase);
     setText(began, step.started_at ? timeOfDay(step.started_at) : "");
