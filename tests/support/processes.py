@@ -10,6 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from muster.runtime.settings import TABLE
+
 READY_SEC_MAX = 90.0
 STOP_SEC_MAX = 60.0
 RUN_SEC_MAX = 170.0
@@ -136,7 +138,12 @@ async def _collect(child: Process) -> None:
 
 def _environment(cwd: Path, extra: Mapping[str, str]) -> dict[str, str]:
     """Nothing of this machine's settings, and a home of the test's own: two test runs share no lock and no key."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MUSTER_", "NODE_", "ADB_"))}
+    settings = {row.name for row in TABLE}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in settings and not name.startswith(("MUSTER_", "ADB_"))
+    }
     home = cwd / "home"
     home.mkdir(exist_ok=True)
     own = {"HOME": str(home), "XDG_STATE_HOME": str(home / "state"), "NODE_AGENT_SHARED_SECRET": SECRET}
