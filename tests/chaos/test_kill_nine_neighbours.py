@@ -61,7 +61,7 @@ async def test_the_adb_servers_death_is_one_event_of_the_node_and_held_against_n
     assert [device.last_error_message for device in devices] == [None] * DEVICES
     assert count(agent, "The adb server is gone") == ADB_KILLS, agent.output
     assert not count(agent, "quarantine"), agent.output
-    assert not count(agent, "Task not done"), agent.output
+    assert not count(agent, "Task finished status=failed"), agent.output
 
 
 async def kill_adb_server(rig: Site, agent: Process) -> None:

@@ -181,6 +181,7 @@ async def at_work(
     clock: Clock | None = None,
     readiness: ScriptedReadiness | None = None,
     ledger: Callable[[SqliteJournal], TaskLedger] = lambda journal: journal,
+    grace_sec: float = 15.0,
 ) -> AsyncIterator[Stage]:
     """A loop on the journal in `tmp_path`; the same folder again is a restart."""
     ends: list[None] = []
@@ -196,6 +197,7 @@ async def at_work(
             rng=seeded(),
             on_ended=lambda: ends.append(None),
             readiness=readiness or ScriptedReadiness(),
+            grace_sec=grace_sec,
         )
         yield Stage(SchedulerLoop(slots, parts, background), journal, locks, ends)
 

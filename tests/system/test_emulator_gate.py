@@ -96,7 +96,7 @@ async def test_one_that_refuses_to_start_is_skipped_with_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with scene(tmp_path, monkeypatch, "refuses: 'PANIC: no KVM here'\n") as room:
-        verdict = await room.check(wait_ms=5_000)
+        verdict = await room.check()
         assert verdict is not None and verdict.reason is FailureReason.EMULATOR_NOT_ONLINE
         assert "PANIC: no KVM here" in verdict.message
 

@@ -228,12 +228,14 @@ class RunPlan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One device's part of a run."""
+    """One device's part of a run. `deadline` (monotonic seconds): the end of this attempt's time, which begins with its
+    first slot; None: it has had none yet."""
 
     task_id: str
     device_id: str
     attempt: int
     run: RunPlan
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

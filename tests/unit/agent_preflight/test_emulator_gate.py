@@ -1,6 +1,7 @@
 """The Emulator Health Gate (R2.1) on a clock that a test moves."""
 
 import asyncio
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -27,6 +28,7 @@ class ScriptedEmulators:
     online_sec: float = 2.0
     booted_sec: float = 10.0
     fails: str | None = None
+    ends: str | None = None
     starts: list[float] = field(default_factory=list)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -41,7 +43,7 @@ class ScriptedEmulators:
         self.tasks.append(asyncio.create_task(self._boot()))
 
     def end_of(self, port: int) -> str | None:
-        return None
+        return self.ends if self.starts else None
 
     async def _boot(self) -> None:
         await self.clock.sleep(self.online_sec)
@@ -58,9 +60,9 @@ class Scene:
     def __post_init__(self) -> None:
         self.emulators = ScriptedEmulators(self.phones, self.clock)
 
-    async def verdict(self, name: str = NAME) -> tuple[Refused | None, float]:
+    async def verdict(self, name: str = NAME, *, task_sec: float = math.inf) -> tuple[Refused | None, float]:
         """What the gate says, and after how many seconds."""
-        subject = Subject(name, self.phones, self.clock, 15_000, DeviceFacts(name))
+        subject = Subject(name, self.phones, self.clock, 15_000, DeviceFacts(name), deadline=task_sec)
         check = asyncio.create_task(EmulatorHealth(self.emulators).check(subject))
         began = self.clock.monotonic()
         while not check.done() and self.clock.monotonic() - began < 300:
@@ -118,12 +120,29 @@ async def test_what_is_still_down_after_sixty_seconds_is_skipped_with_its_reason
     assert 60 <= took <= 62 and len(scene.emulators.starts) == 2
 
 
+async def test_where_the_task_has_less_time_than_the_gate_it_still_ends_with_the_emulators_own_reason() -> None:
+    scene = Scene()
+    scene.emulators.booted_sec = 2_000.0
+    verdict, took = await scene.verdict(task_sec=60.0)
+    assert verdict is not None and verdict.reason is FailureReason.EMULATOR_NOT_BOOTED
+    assert 50 <= took < 60 and "waited 50 s" in verdict.message
+
+
 async def test_one_that_cannot_be_started_is_skipped_at_once_with_the_cause() -> None:
     scene = Scene()
     scene.emulators.fails = "there is no program emulator"
     verdict, took = await scene.verdict()
     assert verdict is not None and verdict.reason is FailureReason.EMULATOR_NOT_ONLINE and took < 1
     assert "there is no program emulator" in verdict.message
+
+
+async def test_one_that_ends_by_itself_after_its_start_is_started_once_more_and_not_waited_for() -> None:
+    scene = Scene()
+    scene.emulators.online_sec, scene.emulators.ends = 1_000.0, "PANIC: no KVM here"
+    verdict, took = await scene.verdict()
+    assert verdict is not None and verdict.reason is FailureReason.EMULATOR_NOT_ONLINE
+    assert "PANIC: no KVM here" in verdict.message
+    assert len(scene.emulators.starts) == 2 and took < 2
 
 
 async def test_without_an_avd_the_gate_says_what_to_set() -> None:

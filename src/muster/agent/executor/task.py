@@ -75,24 +75,16 @@ class TaskExecutor:
 
     async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
         """From preflight to the outcome. Cancelling ends the work at once."""
-        deadline = self._clock.monotonic() + task.run.global_timeout_ms / 1000
+        whole_sec = task.run.global_timeout_ms / 1000
+        deadline = self._clock.monotonic() + whole_sec if task.deadline is None else task.deadline
         context = TaskContext(
             task, self._phones, self._spool, self._settings, self._mask, self._clock, task_deadline=deadline
         )
         execution = _Execution(context, report, self._clock, self._gates, self._kinds, self._readiness)
         with bind_context(run_id=task.run.run_id, node_id=self._settings.node_id, device_id=task.device_id):
             log.info("Task started", attempt=task.attempt, workflow_id=task.run.workflow_id)
-            started = self._clock.monotonic()
-            ending = "interrupted"
-            try:
-                outcome = await self._run_masked(execution)
-                ending = outcome.status.value if isinstance(outcome, TaskOutcome) else "not ready"
-            finally:
-                duration_ms = round((self._clock.monotonic() - started) * 1000)
-                log.info("Task ended", status=ending, duration_ms=duration_ms)
-            if isinstance(outcome, TaskOutcome) and outcome.failure_reason is not None:
-                log.warning("Task not done", reason=outcome.failure_reason.value, error=outcome.error_message)
-        return outcome
+            # How it ended is told by who journals it: the one line `Task finished`.
+            return await self._run_masked(execution)
 
     async def _run_masked(self, execution: "_Execution") -> TaskOutcome | NotReady:
         """A bug's own words are told too, so they pass the mask as well."""
@@ -129,10 +121,11 @@ class _Execution:
 
     async def run(self) -> TaskOutcome | NotReady:
         """The task within its own limit."""
-        task, status = self.context.task, self.context.phones.status(self.context.task.device_id)
+        status = self.context.phones.status(self.context.task.device_id)
         handle = status.runtime_handle if status else None
+        left_sec = self.context.task_deadline - self.clock.monotonic()
         try:
-            async with asyncio.timeout(task.run.global_timeout_ms / 1000) as limit:
+            async with asyncio.timeout(left_sec) as limit:
                 outcome = await self._preflight_and_steps()
         except TimeoutError:
             if not limit.expired():
@@ -146,7 +139,12 @@ class _Execution:
     async def _preflight_and_steps(self) -> TaskOutcome | NotReady:
         task, phones = self.context.task, self.context.phones
         subject = Subject(
-            task.device_id, phones, self.clock, self.context.settings.preflight_timeout_ms, DeviceFacts(task.device_id)
+            task.device_id,
+            phones,
+            self.clock,
+            self.context.settings.preflight_timeout_ms,
+            DeviceFacts(task.device_id),
+            deadline=self.context.task_deadline,
         )
         verdict = await self._gated(subject)
         if isinstance(verdict, Wait):

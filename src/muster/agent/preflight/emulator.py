@@ -14,6 +14,8 @@ from muster.runtime.logs import get_logger
 log = get_logger()
 LOOK_SEC: Final = 0.5
 ASK_TIMEOUT_SEC: Final = 5.0
+# Each half of the waiting ends with a look that may have just begun.
+LAST_LOOKS_SEC: Final = 2 * ASK_TIMEOUT_SEC
 _HANDLE: Final = re.compile(r"emulator-(\d{4,5})")
 _NOT_ONLINE: Final = FailureReason.EMULATOR_NOT_ONLINE
 _NOT_BOOTED: Final = FailureReason.EMULATOR_NOT_BOOTED
@@ -67,22 +69,24 @@ class EmulatorHealth:
         self._wait_sec = min(wait_ms, EMULATOR_GATE_WAIT_MS) / 1000
 
     async def check(self, subject: Subject) -> Refused | None:
-        """Takes the gate's whole time at most, and one look."""
+        """Takes the gate's whole time at most, and one look; less where the task itself has less."""
         port = console_port(subject)
         if port is None or (fault := await self._fault(subject)) is None:
             return None
         if fault is _NOT_ONLINE and not self._emulators.is_ours(port) and (trouble := await self._start(port)):
             return _skipped(fault, trouble)
+        # So that the task ends with what is wrong with its emulator, and not as one that took too long.
+        wait_sec = max(min(self._wait_sec, subject.left_sec - LAST_LOOKS_SEC), 0.0)
         # Half of the time for what is on its way, the other half for a start anew.
-        fault = await self._settled(subject, self._wait_sec / 2)
+        fault = await self._settled(subject, port, wait_sec / 2)
         if fault is None:
             return None
         if trouble := await self._start(port):
             return _skipped(fault, trouble)
-        fault = await self._settled(subject, self._wait_sec / 2)
+        fault = await self._settled(subject, port, wait_sec / 2)
         if fault is None:
             return None
-        return _skipped(fault, self._emulators.end_of(port) or f"waited {self._wait_sec:g} s")
+        return _skipped(fault, self._emulators.end_of(port) or f"waited {wait_sec:g} s")
 
     async def _start(self, port: int) -> str | None:
         """What kept it from being started."""
@@ -93,9 +97,12 @@ class EmulatorHealth:
             return str(error)
         return None
 
-    async def _settled(self, subject: Subject, seconds: float) -> FailureReason | None:
+    async def _settled(self, subject: Subject, port: int, seconds: float) -> FailureReason | None:
+        """One that has ended by itself is not waited for."""
         until = subject.clock.monotonic() + seconds
         while (fault := await self._fault(subject)) is not None and subject.clock.monotonic() < until:
+            if self._emulators.end_of(port) is not None:
+                break
             await subject.clock.sleep(LOOK_SEC)
         return fault
 

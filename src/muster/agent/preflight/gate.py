@@ -1,5 +1,6 @@
 """What a gate is."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +31,10 @@ class Wait:
 
 @dataclass(slots=True)
 class Subject:
-    """The phone that wants to pass. Gates write into `facts` and `phone_clock` what they learn."""
+    """The phone that wants to pass. Gates write into `facts` and `phone_clock` what they learn.
+
+    `deadline`: the end of the task's own time (monotonic seconds), in which the gates' waiting counts too (spec/02).
+    """
 
     device_id: str
     phones: Phones
@@ -38,6 +42,12 @@ class Subject:
     timeout_ms: int
     facts: DeviceFacts
     phone_clock: PhoneClock | None = None
+    deadline: float = math.inf
+
+    @property
+    def left_sec(self) -> float:
+        """How long its task still has."""
+        return self.deadline - self.clock.monotonic()
 
 
 class Gate(Protocol):

@@ -1,7 +1,7 @@
 """An open attempt of a task as the loop knows it, and how one ends that did not end by itself."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from muster.agent.ports import NotReady, Task, TaskOutcome
@@ -46,6 +46,17 @@ class Attempt:
     def task_id(self) -> str:
         """The same for all attempts of a task."""
         return self.task.task_id
+
+    def begin(self, now: float) -> None:
+        """It has a slot. With its first one its time begins, whatever it then waits for (spec/02)."""
+        self.held_since = now
+        if self.task.deadline is None:
+            self.task = replace(self.task, deadline=now + self.task.run.global_timeout_ms / 1000)
+
+    def may_wait_sec(self, now: float) -> float:
+        """What is left of its grace, and of its time."""
+        left_sec = self.grace_left_sec if self.task.deadline is None else self.task.deadline - now
+        return min(self.grace_left_sec, left_sec)
 
     def is_stopped(self) -> bool:
         """Somebody wants it to end; may change at any await."""

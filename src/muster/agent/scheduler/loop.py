@@ -155,7 +155,7 @@ class SchedulerLoop:
             _ = self._background.start(f"lock of {device_id}", self._await_lock(known))
             return decide(self._state, PutBack(known.task_id))
         self._held.add(known.task_id)
-        known.held_since = self._parts.clock.monotonic()
+        known.begin(self._parts.clock.monotonic())
         known.reporter.slot_freed_at = self._freed_at
         self._at_rest.clear()
         _ = self._background.start(f"task {known.task_id}", self._run(known))
@@ -187,7 +187,7 @@ class SchedulerLoop:
             self._know(known.successor)
             following = Again(task_id)
         elif isinstance(following, Again):
-            self._know(replace(known.task, attempt=known.task.attempt + 1))
+            self._know(replace(known.task, attempt=known.task.attempt + 1, deadline=None))
         elif isinstance(following, Finished):
             del self._known[task_id]
         self._parts.on_ended()
@@ -247,9 +247,9 @@ class SchedulerLoop:
                 await reporter.fenced()
             return Finished(task_id)
         if isinstance(result, NotReady):
-            if known.grace_left_sec > 0:
+            if (wait_sec := known.may_wait_sec(self._parts.clock.monotonic())) > 0:
                 known.fault = result
-                is_parked = await reporter.parked(result, known.grace_left_sec)
+                is_parked = await reporter.parked(result, wait_sec)
                 return Park(task_id) if is_parked else Finished(task_id)
             result = known.not_recovered(result)
         if known.may_follow(result):
@@ -264,7 +264,7 @@ class SchedulerLoop:
         task, clock, began = known.task, self._parts.clock, self._parts.clock.monotonic()
         assert known.fault is not None, "it was parked for a fault"
         with bind_context(run_id=task.run.run_id, device_id=task.device_id):
-            fault = await self._parts.readiness.wait_ready(task.device_id, known.fault, known.grace_left_sec)
+            fault = await self._parts.readiness.wait_ready(task.device_id, known.fault, known.may_wait_sec(began))
             # From here on nobody cancels this half-way.
             known.recovery = None
             known.grace_left_sec -= clock.monotonic() - began
