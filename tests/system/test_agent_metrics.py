@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.processes import run_muster
 from tests.support.scraped import Scraped
 from tests.support.whole_rack import WholeRack, whole_rack
 
@@ -74,10 +75,19 @@ async def kill_adb_server(whole: WholeRack) -> None:
     assert await killer.wait() == 0
 
 
+async def doctor(whole: WholeRack, vendor_url: str) -> dict[str, tuple[str, str]]:
+    """What it says of this agent's PC, beside the agent at work: verdict and advice of each check."""
+    places = ["--data", str(whole.folder / "node"), "--url", whole.client.base_url]
+    places += ["--adb-server", "{}:{}".format(*whole.rack.adb_address), "--vendor-url", vendor_url]
+    ran = await run_muster("doctor", "--node", *places, "--json", cwd=whole.folder)
+    assert ran.status == 0, ran.stdout
+    return {found["check"]: (found["verdict"], found["advice"]) for found in json.loads(ran.stdout)}
+
+
 async def test_figures_are_those_of_the_records_and_health_tells_what_is_gone(tmp_path: Path) -> None:
     settings = RackSettings(devices=5, latency="none", control_port=None, data_dir=tmp_path / "sim")
     async with whole_rack(tmp_path, settings, WORKFLOW, slots=2) as whole:
-        asked = Asked(whole)
+        asked, vendor_url = Asked(whole), whole.rack.vendor_url or "none"
         assert await asked.health() == (200, [])
         await set_state(whole.phones[0], PhoneState.UNAUTHORIZED, whole.rack)
         run = await whole.ended(await whole.start("mixed"))
@@ -97,12 +107,16 @@ async def test_figures_are_those_of_the_records_and_health_tells_what_is_gone(tm
         assert scraped["muster_agent_slot_refill_seconds_count"] == 3, "five phones, two slots"
         assert abs(scraped["muster_agent_clock_skew_seconds"]) < 1
 
+        ill = {check for check, (verdict, _) in (await doctor(whole, vendor_url)).items() if verdict != "ok"}
+        assert ill == {"phones"}, "the unauthorized one"
         await kill_adb_server(whole)
         await asked.until(lambda seen: seen == (503, ["adb_gone"]))
         await asked.until(lambda seen: seen == (200, []))
         assert whole.rack.vendor is not None
         await whole.rack.vendor.stop()
         await asked.until(lambda seen: seen == (200, ["vendor_gone"]))
+        verdict, advice = (await doctor(whole, vendor_url))["agent"]
+        assert (verdict, "--vendor-url none" in advice) == ("warning", True)
         scraped = await asked.scrape()
         assert scraped["muster_agent_adb_server_restarts_total"] == 1
         assert scraped["muster_agent_vendor_up"] == 0

@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "device": ("muster.cli.device:device_app", "One phone: look at it, reboot, reconnect, quarantine, release it."),
     "nodes": ("muster.cli.node:app", "Lists the nodes (PCs) that have reported to the backend."),
     "workflow": ("muster.cli.workflow:app", "Recipes: list, read, check, and add versions."),
-    "doctor": ("muster.cli.doctor:app", "Checks adb, vendor tool, backend and disk, and says what to do."),
+    "doctor": ("muster.cli.doctor:app", "Checks adb, phones, backend, clocks, disk and more, and says what to do."),
     "settings": ("muster.cli.setting:app", "Shows every setting in force and where it comes from."),
     "backend": ("muster.cli.serve:backend_app", "Runs the backend: API and console."),
     "agent": ("muster.cli.serve:agent_app", "Runs the node agent of this PC."),

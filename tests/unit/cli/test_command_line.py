@@ -7,11 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.agent_parts import accept, opened_journal, run_start
 from tests.support.commands import Command
 
-from muster.agent.journal import Refusal
-from muster.cli.doctor import look_at_outbox
 from muster.cli.failing import CommandFailed
 from muster.cli.main import COMMANDS, load_command
 from muster.cli.output import clean
@@ -140,22 +137,3 @@ def test_help_starts_without_the_heavy_parts() -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     loaded = set(json.loads(ran.stdout.splitlines()[-1]))
     assert not loaded & {"httpx2", "fastapi", "sqlalchemy", "pydantic", "muster.backend", "muster.agent", "muster.sim"}
-
-
-async def test_the_doctor_tells_of_events_that_the_backend_refused_for_good(tmp_path: Path) -> None:
-    async with opened_journal(tmp_path) as journal:
-        path = tmp_path / "journal.sqlite3"
-        await accept(journal, run_start("A"))
-        assert (look_at_outbox(path).verdict, look_at_outbox(path).detail[:8]) == ("ok", "2 events")
-        _, started = await journal.pending(10, 10_000)
-        await journal.settle([], [Refusal(started.position, 422, "payload.run_id: unknown")])
-        finding = look_at_outbox(path)
-    assert finding.verdict == "warning"
-    assert "422: payload.run_id: unknown" in finding.detail
-
-
-def test_the_doctor_is_not_stopped_by_a_journal_that_is_none(tmp_path: Path) -> None:
-    path = tmp_path / "journal.sqlite3"
-    assert look_at_outbox(path).verdict == "ok"
-    path.write_bytes(b"rubbish" * 1000)
-    assert look_at_outbox(path).verdict == "warning"
