@@ -30,11 +30,13 @@ WORLD_SEEDS ?= 10000
 HOSTILE_STRINGS ?= 100000
 HUNG ?= 1000
 KILLS ?= 200
+RACK_SEEDS ?= 5
 CHAOS_SEED ?= $(shell echo $$RANDOM)
 chaos: dev mksh ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
 	HUNG_COMMANDS=$(HUNG) HUNG_REQUESTS=$(HUNG) $(VENV_BIN)/python -m pytest tests/conformance/adb/test_hung_commands.py tests/conformance/vendor/test_hung_vendor_tool.py -n $(WORKERS) -q -k in_a_row
+	RACK_SEEDS=$(RACK_SEEDS) RACK_GRACE_SEC=15 $(VENV_BIN)/python -m pytest tests/system/test_hundred_phones.py -q -s
 	FAILING_STORE=all $(VENV_BIN)/python -m pytest tests/chaos/test_failing_store.py -n $(WORKERS) -q
 	KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED) $(VENV_BIN)/python -m pytest tests/chaos/test_kill_nine.py tests/chaos/test_kill_nine_neighbours.py -q -s
 
