@@ -131,7 +131,8 @@ class OutboxSender:
         try:
             fresh_since_ms = self._clock.now_ms() - OUTBOX_FRESH_SEC * 1000
             # A backend that has been away for a while is tried with one event, not with a whole batch for days.
-            count_max = 1 if self.degraded else EVENT_BATCH_MAX - 1
+            is_trial = self.degraded
+            count_max = 1 if is_trial else EVENT_BATCH_MAX - 1
             events = await _in_time(self._outbox.pending(count_max, CALLBACK_BYTES_MAX, fresh_since_ms))
             items = [*self._take_heartbeat(), *(_Item(event.position, event.body) for event in events)]
             if not items:
@@ -143,7 +144,7 @@ class OutboxSender:
             log.info("The backend takes events again", failures=self._failures)
             self.on_back()
         self._failures = 0
-        return _Round.CAUGHT_UP if len(items) < EVENT_BATCH_MAX // 2 else _Round.DONE
+        return _Round.CAUGHT_UP if len(items) < EVENT_BATCH_MAX // 2 and not is_trial else _Round.DONE
 
     def _failed(self, error: LinkError | JournalError) -> _Round:
         self._failures += 1
