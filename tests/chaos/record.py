@@ -99,7 +99,9 @@ def read_backend(path: Path) -> BackendView:
             },
             runs=dict(rows("SELECT run_id, status FROM runs")),
             open_commands=[command for (command,) in rows(
-                "SELECT command_id FROM node_commands WHERE acked_at IS NULL OR error_message IS NOT NULL")],
+                # The start of a run that is stopped before its node asks for it is withdrawn, and says so.
+                "SELECT command_id FROM node_commands WHERE acked_at IS NULL OR (error_message IS NOT NULL"
+                " AND run_id NOT IN (SELECT run_id FROM runs WHERE status = 'stopped'))")],
         )  # fmt: skip
 
 
