@@ -162,10 +162,8 @@ def test_stopping_says_what_it_will_touch_and_asks_once(url: str, node: Node, op
     page = open_page(f"{url}/runs/{run_id}")
     expect(page.locator("#chips [data-s=running] b")).to_have_text("1")
     page.locator("#stop").click()
-    expect(page.locator("#stop-touches")).to_have_text(
-        "Queued, cancelled at once: 1. At work, ended by their node within seconds: 1."
-    )
-    expect(page.locator("#stop-silent")).to_have_text("")
+    told = page.locator("#stop-touches li:visible")
+    expect(told).to_have_text(["1 queued: cancelled at once", "1 at work: ended by their node within seconds"])
     page.keyboard.press("Escape")
     assert node.http.get(f"/api/runs/{run_id}").json()["stop_requested_at"] is None, "asked, not answered"
     page.locator("#stop").click()

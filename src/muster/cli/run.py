@@ -126,6 +126,9 @@ def stop(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> N
     if json:
         tell_json(as_document(stopped))
         return
+    if stopped.status.is_terminal and not stopped.cancelled:
+        tell(f"run {stopped.run_id} has ended already: {stopped.status}")
+        return
     where = f"; {', '.join(stopped.nodes)} still at work, told to end" if stopped.nodes else ""
     tell(f"run {stopped.run_id} {stopped.status}: {stopped.cancelled} cancelled at once{where}")
 

@@ -83,6 +83,8 @@ def test_a_run_is_stopped_by_the_beginning_of_its_id_and_once(muster: Command, b
     run_id = started.document["run_id"]
     ran = muster("run", "stop", run_id[:20], "--url", backend)
     assert (ran.status, ran.stdout) == (0, f"run {run_id} stopped: 1 cancelled at once\n")
+    told = muster("run", "stop", run_id, "--url", backend)
+    assert (told.status, told.stdout) == (0, f"run {run_id} has ended already: stopped\n")
     again = muster("run", "stop", run_id, "--url", backend, "--json").document
     assert (again["status"], again["cancelled"], again["nodes"]) == ("stopped", 0, [])
     assert muster("run", "stop", "0", "--url", backend + "1").status == 2

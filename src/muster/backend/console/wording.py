@@ -93,8 +93,6 @@ SCRIPT: Final = {
     "summary_end": "The run has ended: {succeeded} of {total} succeeded, {failed} failed",
     "progress": "{finished} of {total} finished",
     "unreachable": "Unreachable",
-    "stop_touches": "Queued, cancelled at once: {queued}. At work, ended by their node within seconds: {busy}.",
-    "stop_silent": "On a node that does not answer, so they end when it is back, or count as lost: {silent}.",
     "stop_failed": "The run could not be stopped: {error}",
     "stopping": "Stopping…",
     "not_in_run": "{device} is not part of this run.",

@@ -32,10 +32,16 @@ export class StopButton {
 
   #tellTouches() {
     const { queued = 0, running = 0, waiting = 0 } = this.#counts;
-    const silent = this.#silent.queued + this.#silent.busy;
-    const busy = running + waiting - this.#silent.busy;
-    setText(byId("stop-touches"), say("stop_touches", { queued: queued - this.#silent.queued, busy }));
-    setText(byId("stop-silent"), silent ? say("stop_silent", { silent }) : "");
+    const touched = {
+      queued: queued - this.#silent.queued,
+      busy: running + waiting - this.#silent.busy,
+      silent: this.#silent.queued + this.#silent.busy,
+    };
+    for (const line of byId("stop-touches").children) {
+      const count = touched[line.dataset.t];
+      line.hidden = !count;
+      setText(line.firstElementChild, String(count));
+    }
   }
 
   #ask() {
