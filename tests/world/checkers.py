@@ -39,6 +39,19 @@ class Observed(Protocol):
     def now(self) -> float: ...
 
 
+def head(world: Observed, device: str) -> str:
+    """The state of the phone's oldest open task, empty when it has none."""
+    return heads(world).get(device, "")
+
+
+def heads(world: Observed) -> dict[str, str]:
+    """Each phone's oldest open task: its state."""
+    states: dict[str, str] = {}
+    for task in tables.open_tasks(world.disk.connection):
+        states.setdefault(task.device_id, task.state)
+    return states
+
+
 class Phones:
     """At most `slots` tasks at once; one task a phone; its work there ends before its lock is given back."""
 
@@ -75,7 +88,11 @@ class Phones:
 
     def _begin(self, device: str, work: str) -> None:
         if device not in self.held and work == PROBE_WORK:
-            return  # its parked task waits for it to answer (R8.3)
+            # Asking whether it answers changes nothing on a phone, so it needs no lock, not even against another agent
+            # of this PC; but nobody asks a phone for which nobody waits (R8.3).
+            if head(self._world, device) != TaskState.WAITING:
+                raise Violation(f"{device} is asked whether it answers, and no task waits for it")
+            return
         if device not in self.held:
             raise Violation(f"{work} begins on {device}, which no task holds")
         if device in self._busy:
@@ -233,23 +250,12 @@ class Turns:
         now = self._world.now()
         return [
             device
-            for device, state in self._heads().items()
+            for device, state in heads(self._world).items()
             if state == TaskState.QUEUED
             and device not in self._phones.held
             and device not in self._world.reserved
             and now - self._refused.get(device, -10.0) > 2.5
         ]
-
-    def head(self, device: str) -> str:
-        """The state of the phone's oldest open task, empty when it has none."""
-        return self._heads().get(device, "")
-
-    def _heads(self) -> dict[str, str]:
-        """Each phone's oldest open task: its state."""
-        heads: dict[str, str] = {}
-        for task in tables.open_tasks(self._world.disk.connection):
-            heads.setdefault(task.device_id, task.state)
-        return heads
 
 
 class Delivery:

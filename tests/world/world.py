@@ -111,6 +111,9 @@ class World:
     def now(self) -> float:
         return self._loop.time() if self._loop is not None else self._time
 
+    def _head(self, device: str) -> str:
+        return checkers.head(self, device)
+
     def _stream(self, name: str) -> random.Random:
         return random.Random(f"{name} {self.seed}")
 
@@ -424,7 +427,7 @@ class World:
             link=MemoryLink(self.network, self.backend, self.disk, life),
             journal=journal,
             rack=rack,
-            locks=MemoryLocks(life, self.trace, self.reserved, self._turns.head),
+            locks=MemoryLocks(life, self.trace, self.reserved, self._head),
             spool_folder=SPOOL,
             files=MemoryPictureFiles(self.disk, life),
             verify_picture=_as_it_is,
