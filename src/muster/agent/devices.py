@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from muster.agent.identities import Identities
-from muster.agent.ports import DeviceStatus
+from muster.agent.ports import NOT_ATTACHED, DeviceStatus
 from muster.domain import ids
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -294,7 +294,7 @@ class Registry:
         return found
 
     def _missing(self, row: _Row, now: float) -> _Row:
-        message = self._adb_error or "not attached"
+        message = self._adb_error or NOT_ATTACHED
         if not row.is_live and row.status.last_error_message == message and row.status.state is AttachState.MISSING:
             return row
         status = replace(_at(row, now), state=AttachState.MISSING, last_error_message=message, problem=None)

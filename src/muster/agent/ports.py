@@ -7,7 +7,7 @@ Everything else sees what is here, so that the whole agent can run against in-me
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.contracts.commands import DeviceActionKind
@@ -98,6 +98,10 @@ class Phone(Protocol):
     async def screenshot(self) -> bytes:
         """A whole PNG or JPEG as the phone or the vendor tool gave it; not yet verified. Raises PhoneError."""
         ...
+
+
+NOT_ATTACHED: Final = "not attached"
+"""`last_error_message` of a phone of which no more is known than that adb does not have it."""
 
 
 @dataclass(frozen=True, slots=True)

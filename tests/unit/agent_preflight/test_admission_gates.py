@@ -9,7 +9,7 @@ from tests.support.phones import MemoryPhone, MemoryPhones, ended
 from muster.agent.phone_talk import HOW_IS_YOUR_BATTERY
 from muster.agent.ports import PhoneError
 from muster.agent.preflight.battery import FitToWork
-from muster.agent.preflight.gate import Refused, Subject
+from muster.agent.preflight.gate import Refused, Subject, Wait
 from muster.agent.preflight.gates import pass_gates
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -101,3 +101,18 @@ async def test_a_quarantined_phone_that_is_offline_is_skipped_as_any_other() -> 
     verdict = await pass_gates(subject(phones, clock))
     assert isinstance(verdict, Refused)
     assert (verdict.status, verdict.reason) == (TaskState.SKIPPED_OFFLINE, FailureReason.ADB_OFFLINE)
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (None, "the phone is not attached: check its cable, hub and power"),
+        ("not attached", "the phone is not attached: check its cable, hub and power"),
+        ("the vendor tool lists it in accessibility mode, without adb",) * 2,
+        ("the adb server does not answer",) * 2,
+    ],
+)
+async def test_a_phone_that_adb_does_not_have_says_what_is_known_of_it(known: str | None, told: str) -> None:
+    phones, clock = MemoryPhones(), ManualClock()
+    phones.add(MemoryPhone(), state=AttachState.MISSING, last_seen=clock.monotonic(), last_error_message=known)
+    assert await pass_gates(subject(phones, clock)) == Wait(FailureReason.ADB_MISSING, told)

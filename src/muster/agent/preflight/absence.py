@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from muster.agent.ports import DeviceStatus, PhoneError
+from muster.agent.ports import NOT_ATTACHED, DeviceStatus, PhoneError
 from muster.agent.preflight.gate import Refused, Wait
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
@@ -52,4 +52,8 @@ def gone(status: DeviceStatus | None) -> PhoneError:
         return PhoneError(*_MISSING, fate_unknown=False)
     if status.problem is not None:
         return PhoneError(status.problem, status.last_error_message or status.problem.value, fate_unknown=False)
-    return PhoneError(*_WORDS[status.state], fate_unknown=False)
+    reason, words = _WORDS[status.state]
+    if status.state is AttachState.MISSING and status.last_error_message not in (None, NOT_ATTACHED):
+        # The vendor tool has it and adb has not, or adb itself is gone: no cable would help.
+        words = str(status.last_error_message)
+    return PhoneError(reason, words, fate_unknown=False)
