@@ -170,7 +170,7 @@ class Agent:
     async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
         """Until it is cancelled."""
         loop = self._scheduler(background)
-        self._ports.observer.sees(loop)
+        self._ports.observer.sees(loop, lambda: self._room.trouble)
         _ = background.start("disk", self._room.run())
         self._sender.on_stale = loop.fence
         _ = background.start("outbox", self._sender.run())

@@ -72,8 +72,9 @@ def _of_reason(reason: dict[str, Any]) -> Finding:
 
 _ADVICE: Final = {
     "adb_gone": "see 'adb server' here; end programs that bring an adb of their own",
+    "disk_full": "make room on the disk, or see to the disk itself; the agent goes on by itself",
     "journal_fails": "make room on the disk, or see to the disk itself; the agent goes on by itself",
-    "disk_low": "make room: the agent takes no run when the disk is full",
+    "disk_low": "make room: the agent takes no run when less than 200 MB are free",
     "spool_full": "see to the backend and its store: pictures wait for them",
     "vendor_gone": "start the vendor tool, or turn it off with --vendor-url none",
     "backend_unreachable": "see to the backend and the network between; nothing is lost meanwhile",

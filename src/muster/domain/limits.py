@@ -94,8 +94,6 @@ DEVICE_LOCK_WAIT_SEC: Final = 1_800.0
 # When a node is not well (agent/observe/health.py, `muster doctor`)
 BACKEND_SILENT_SEC: Final = 30.0
 OUTBOX_OLD_SEC: Final = 120.0
-# After its last failure the journal counts as failing for so long: longer than any pause before the next try.
-JOURNAL_FAILED_SEC: Final = 60.0
 # Times in the console, storage keys and sorting by time are off by that much; nothing is decided by a node's clock.
 CLOCK_SKEW_MS_MAX: Final = 10_000
 DISK_BYTES_MIN: Final = 200 * 1024 * 1024
@@ -129,6 +127,5 @@ assert ONLINE_WINDOW_SEC < NODE_LOST_AFTER_SEC_DEFAULT, "a node looks silent bef
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
 assert HEARTBEAT_INTERVAL_SEC + OUTBOX_JOURNAL_SEC < ONLINE_WINDOW_SEC, "a node whose disk hangs stays in sight"
 assert HEARTBEAT_INTERVAL_SEC < BACKEND_SILENT_SEC, "a backend that takes every other heartbeat is there"
-assert 1.2 * OUTBOX_RETRY_LADDER_SEC[-1] < JOURNAL_FAILED_SEC, "a journal that still fails is tried meanwhile"
 assert SPOOL_BYTES_MAX <= DISK_BYTES_LOW, "while the store is away, the pictures have room"
 assert 2 * STREAM_HEARTBEAT_SEC < STREAM_STALE_SEC, "one late heartbeat does not make a page look stale"

@@ -14,13 +14,12 @@ WELL = Seen(
     backend_age_sec=1.0,
     refused=None,
     oldest_fact_age_sec=None,
+    no_run=None,
     journal_error=None,
-    journal_error_age_sec=None,
     disk_free_bytes=50 * 1024**3,
     spool_bytes=0,
     clock_skew_ms=0,
 )
-FAILED: dict[str, Any] = {"journal_error": "the disk is full"}
 
 
 def troubles(**changes: Any) -> list[Trouble]:
@@ -41,15 +40,13 @@ def test_a_node_that_is_well_has_nothing_to_say() -> None:
         ({"refused": 401}, Trouble.SECRET_REFUSED, {"refused": 422}),
         ({"refused": 409}, Trouble.ANOTHER_AGENT, {"refused": None}),
         ({"oldest_fact_age_sec": 121.0}, Trouble.OUTBOX_OLD, {"oldest_fact_age_sec": 120.0}),
+        ({"no_run": "the disk is full"}, Trouble.DISK_FULL, {"no_run": None}),
+        ({"no_run": "the disk is full", "disk_free_bytes": 0}, Trouble.DISK_FULL, {"no_run": None}),
+        ({"journal_error": "it does not answer"}, Trouble.JOURNAL_FAILS, {"journal_error": None}),
         (
-            {**FAILED, "journal_error_age_sec": 59.0},
-            Trouble.JOURNAL_FAILS,
-            {**FAILED, "journal_error_age_sec": 60.0},
-        ),
-        (
-            {"disk_free_bytes": limits.DISK_BYTES_MIN - 1},
+            {"disk_free_bytes": limits.DISK_BYTES_LOW - 1},
             Trouble.DISK_LOW,
-            {"disk_free_bytes": limits.DISK_BYTES_MIN},
+            {"disk_free_bytes": limits.DISK_BYTES_LOW},
         ),
         (
             {"spool_bytes": limits.SPOOL_BYTES_MAX},
@@ -70,15 +67,13 @@ def test_each_trouble_is_found_at_its_limit_and_not_before(
 def test_every_trouble_of_the_list_can_be_found() -> None:
     worst = troubles(
         adb_ok=False, vendor_ok=False, backend_age_sec=99.0, oldest_fact_age_sec=999.0, journal_error="gone",
-        journal_error_age_sec=0.0, disk_free_bytes=0, spool_bytes=limits.SPOOL_BYTES_MAX, clock_skew_ms=99_999,
+        disk_free_bytes=0, spool_bytes=limits.SPOOL_BYTES_MAX, clock_skew_ms=99_999,
     )  # fmt: skip
-    assert {*worst, *troubles(refused=403), *troubles(refused=409)} == set(Trouble)
+    assert {*worst, *troubles(refused=403), *troubles(refused=409), *troubles(no_run="full")} == set(Trouble)
 
 
 def test_what_stops_work_is_said_first() -> None:
-    found = troubles(
-        vendor_ok=False, adb_ok=False, backend_age_sec=99.0, journal_error="gone", journal_error_age_sec=1.0
-    )
+    found = troubles(vendor_ok=False, adb_ok=False, backend_age_sec=99.0, journal_error="gone")
     assert [trouble.stops_work for trouble in found] == [True, True, False, False]
 
 

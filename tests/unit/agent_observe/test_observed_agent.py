@@ -119,7 +119,9 @@ class Watched:
 
 
 @asynccontextmanager
-async def at_work(folder: Path, *, slots: int = 20, port: int | None = None) -> AsyncIterator[Watched]:
+async def at_work(
+    folder: Path, *, slots: int = 20, port: int | None = None, free_bytes: int | None = None
+) -> AsyncIterator[Watched]:
     clock, rack, backend = SystemClock(), MemoryRack(), Backend()
     new_id = id_source(clock)
     observer = AgentObserver(Identity(NODE, "0.1.0", slots, has_vendor=True, data_dir=folder), clock)
@@ -133,7 +135,7 @@ async def at_work(folder: Path, *, slots: int = 20, port: int | None = None) -> 
         async with watched(observer, folder, port):
             ports = AgentPorts(
                 clock, random.Random(1), new_id, observer.link(backend), journal, rack, MemoryLocks(), spool,
-                observer=observer,
+                observer=observer, free_bytes=lambda: free_bytes,
             )  # fmt: skip
             ready = asyncio.Event()
             running = asyncio.create_task(Agent(settings, ports).run(lambda _line: ready.set()))
@@ -232,6 +234,13 @@ async def test_health_falls_and_rises_with_its_causes(tmp_path: Path) -> None:
         assert (await agent.scrape()).of_name("muster_agent_trouble") == {"reason=adb_gone": 1, "reason=vendor_gone": 1}
         agent.rack.adb_ok = agent.rack.vendor_ok = True
         assert (await agent.health())[1]["status"] == "ok"
+
+
+async def test_an_agent_without_room_says_that_it_takes_no_run(tmp_path: Path) -> None:
+    async with at_work(tmp_path, free_bytes=1) as agent:
+        document = await agent.falls_ill("disk_full")
+        assert (await agent.health())[0] == 503
+    assert document["reasons"][0]["message"].startswith("no run is taken: 0 MB are free")
 
 
 async def test_a_wrong_clock_and_being_turned_away_are_noticed_at_the_polls(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def _of_rack(figures: Figures) -> Iterator[Metric]:
     )
     in_quarantine = sum(phone.quarantined is not None for phone in figures.phones)
     yield from _gauge("phones_quarantined", "Phones that get no task until they have proved themselves.", in_quarantine)
+    reserved = sum(phone.reserved is not None for phone in figures.phones)
+    yield from _gauge("phones_reserved", "Phones that somebody keeps for themselves.", reserved)
     yield from _gauge("adb_server_up", "Whether the adb server answers.", figures.adb_ok)
     yield from _counter(
         "adb_server_restarts_total", "Times the adb server was gone and came back.", figures.adb_restarts

@@ -8,8 +8,7 @@ from typing import Final
 from muster.domain.limits import (
     BACKEND_SILENT_SEC,
     CLOCK_SKEW_MS_MAX,
-    DISK_BYTES_MIN,
-    JOURNAL_FAILED_SEC,
+    DISK_BYTES_LOW,
     OUTBOX_OLD_SEC,
     SPOOL_BYTES_MAX,
 )
@@ -21,6 +20,7 @@ class Trouble(StrEnum):
     """The closed list of what can be wrong with a node."""
 
     ADB_GONE = "adb_gone"
+    DISK_FULL = "disk_full"
     JOURNAL_FAILS = "journal_fails"
     DISK_LOW = "disk_low"
     SPOOL_FULL = "spool_full"
@@ -33,15 +33,16 @@ class Trouble(StrEnum):
 
     @property
     def stops_work(self) -> bool:
-        """No task can be executed while it lasts; with all the others the node goes on, and tells later."""
-        return self in (Trouble.ADB_GONE, Trouble.JOURNAL_FAILS)
+        """No run can be done while it lasts; with all the others the node goes on, and tells later."""
+        return self in (Trouble.ADB_GONE, Trouble.DISK_FULL, Trouble.JOURNAL_FAILS)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What was looked at. Ages are seconds; None: never, unknown or not there.
 
-    `vendor_ok` None: there is no tool. `refused`: the HTTP status with which the backend turned this node away last,
+    `vendor_ok` None: there is no tool. `no_run`: why no run is taken (`agent/disk_room.py`). `journal_error`: why the
+    journal cannot even be read. `refused`: the HTTP status with which the backend turned this node away last,
     None when it took something since. `clock_skew_ms`: how far this PC's clock is ahead of the backend's.
     """
 
@@ -50,8 +51,8 @@ class Seen:
     backend_age_sec: float
     refused: int | None
     oldest_fact_age_sec: float | None
+    no_run: str | None
     journal_error: str | None
-    journal_error_age_sec: float | None
     disk_free_bytes: int | None
     spool_bytes: int
     clock_skew_ms: int | None
@@ -84,11 +85,12 @@ def _findings(seen: Seen) -> Iterator[Finding]:
 
 
 def _of_disk(seen: Seen) -> Iterator[Finding]:
-    age = seen.journal_error_age_sec
-    if age is not None and age < JOURNAL_FAILED_SEC:
-        yield Finding(Trouble.JOURNAL_FAILS, f"{seen.journal_error} ({age:.0f} s ago); no run is taken")
-    if seen.disk_free_bytes is not None and seen.disk_free_bytes < DISK_BYTES_MIN:
+    if seen.no_run is not None:
+        yield Finding(Trouble.DISK_FULL, seen.no_run)
+    elif seen.disk_free_bytes is not None and seen.disk_free_bytes < DISK_BYTES_LOW:
         yield Finding(Trouble.DISK_LOW, f"{seen.disk_free_bytes / 1024**2:.0f} MB are free in the data folder")
+    if seen.journal_error is not None:
+        yield Finding(Trouble.JOURNAL_FAILS, seen.journal_error)
     if seen.spool_bytes > SPOOL_NEARLY_FULL * SPOOL_BYTES_MAX:
         megabytes = seen.spool_bytes / 1024**2
         yield Finding(Trouble.SPOOL_FULL, f"{megabytes:.0f} MB of pictures wait for the store; soon none is kept")

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,7 +19,6 @@ from muster.agent.observe.health import Finding, Seen, Trouble, examine
 from muster.agent.observe.http import Ask, Page
 from muster.agent.observe.instruments import Instruments
 from muster.agent.observe.parts import (
-    JournalState,
     LinkState,
     NodeLink,
     ObservedCommits,
@@ -109,10 +108,11 @@ class AgentObserver:
         self._registry.register(self._state)
         ProcessCollector(registry=self._registry)
         self._link = LinkState(clock.monotonic())
-        self._journal_state = JournalState()
+        self._journal_error: str | None = None
         self._rack: WatchedRack | None = None
         self._journal: WatchedJournal | None = None
         self._workload: Workload | None = None
+        self._no_run: Callable[[], str | None] = lambda: None
         self._health = Health()
         self._looking = asyncio.Lock()
 
@@ -121,7 +121,7 @@ class AgentObserver:
     def open_commits(self, path: Path, prepare: Work[None], after_commit: Any) -> Commits:
         """As `group_commit.OpenCommits`."""
         commits = GroupCommit(path, prepare, after_commit)
-        return ObservedCommits(commits, self._instruments, self._journal_state, self._clock)
+        return ObservedCommits(commits, self._instruments, self._clock)
 
     def link(self, link: NodeLink) -> ObservedLink:
         """The same link, and counted."""
@@ -139,9 +139,9 @@ class AgentObserver:
         """See `Observer`."""
         self._instruments.refill_seconds.observe(seconds)
 
-    def sees(self, workload: Workload) -> None:
+    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
         """See `Observer`."""
-        self._workload = workload
+        self._workload, self._no_run = workload, no_run
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
@@ -223,16 +223,16 @@ class AgentObserver:
 
     def _seen(self, journal: JournalFigures | None, free: int | None) -> Seen:
         assert self._rack is not None, "`watch` comes first"
-        now, link, failed_at = self._clock.monotonic(), self._link, self._journal_state.failed_at
+        link = self._link
         oldest_ms = journal.oldest.fact_ms if journal else None
         return Seen(
             adb_ok=self._rack.adb_ok,
             vendor_ok=self._rack.vendor_ok if self._identity.has_vendor else None,
-            backend_age_sec=now - link.answered_at,
+            backend_age_sec=self._clock.monotonic() - link.answered_at,
             refused=next(iter(link.refused.values()), None),
             oldest_fact_age_sec=None if oldest_ms is None else (self._clock.now_ms() - oldest_ms) / 1000,
-            journal_error=self._journal_state.error,
-            journal_error_age_sec=None if failed_at is None else now - failed_at,
+            no_run=self._no_run(),
+            journal_error=self._journal_error,
             disk_free_bytes=free,
             spool_bytes=journal.picture_bytes if journal else 0,
             clock_skew_ms=link.clock_skew_ms,
@@ -242,11 +242,14 @@ class AgentObserver:
         assert self._journal is not None, "`watch` comes first"
         try:
             async with asyncio.timeout(FIGURES_TIMEOUT_SEC):
-                return await self._journal.figures()
+                figures = await self._journal.figures()
         except JournalError as error:
-            log.debug("The journal's figures cannot be read", error=str(error))
+            self._journal_error = str(error)
         except TimeoutError:
-            self._journal_state.note("the journal does not answer", self._clock.monotonic())
+            self._journal_error = "the journal does not answer"
+        else:
+            self._journal_error = None
+            return figures
         return None
 
     async def _free_bytes(self) -> int | None:

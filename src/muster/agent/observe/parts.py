@@ -52,25 +52,12 @@ class _ObservedReporter:
         await self._report.progress(step)
 
 
-@dataclass
-class JournalState:
-    """How the journal does. `failed_at`: monotonic seconds."""
-
-    error: str | None = None
-    failed_at: float | None = None
-
-    def note(self, error: str, now: float) -> None:
-        """It has just failed."""
-        self.error, self.failed_at = error, now
-
-
 class ObservedCommits:
-    """`group_commit.Commits`: how long the journal takes, and how it last failed."""
+    """`group_commit.Commits`: how long the journal takes, and how often it fails."""
 
-    def __init__(self, commits: Commits, instruments: Instruments, state: JournalState, clock: Clock) -> None:
+    def __init__(self, commits: Commits, instruments: Instruments, clock: Clock) -> None:
         self._commits = commits
         self._instruments = instruments
-        self._state = state
         self._clock = clock
 
     async def open(self) -> None:
@@ -86,9 +73,8 @@ class ObservedCommits:
         began = self._clock.monotonic()
         try:
             result = await self._commits.run(work)
-        except JournalError as error:
+        except JournalError:
             self._instruments.journal_failures.inc()
-            self._state.note(str(error), self._clock.monotonic())
             raise
         self._instruments.journal_seconds.observe(self._clock.monotonic() - began)
         return result

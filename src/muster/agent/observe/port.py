@@ -1,5 +1,6 @@
 """What the agent's composition lets an observer see. It is told, and asked nothing."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from muster.agent.heartbeat import Workload
@@ -17,8 +18,8 @@ class Observer(Protocol):
         """A slot that was given back had its next task's start journaled so much later."""
         ...
 
-    def sees(self, workload: Workload) -> None:
-        """What the scheduler has in hand, for as long as the agent lives."""
+    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
+        """What the scheduler has in hand, and why no run is taken, for as long as the agent lives."""
         ...
 
 
@@ -32,5 +33,5 @@ class NoObserver:
     def refilled(self, seconds: float) -> None:
         """See `Observer`."""
 
-    def sees(self, workload: Workload) -> None:
+    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
         """See `Observer`."""
