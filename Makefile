@@ -5,7 +5,7 @@ VENV_BIN := .venv/bin
 DEMO_DATA ?= .muster/demo
 WORKERS ?= 2
 
-.PHONY: help demo test test-phone check format bench lock runtime dev chromium mksh chaos
+.PHONY: help demo test test-phone check format bench lock runtime dev chromium mksh strace chaos
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,17 +28,21 @@ check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 
 WORLD_SEEDS ?= 10000
 HOSTILE_STRINGS ?= 100000
+HOSTILE_PLACES ?= 10000
 HUNG ?= 1000
 KILLS ?= 200
 RACK_SEEDS ?= 5
+STRACE_FAULTS ?= 60
 CHAOS_SEED ?= $(shell echo $$RANDOM)
-chaos: dev mksh ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
+chaos: dev mksh strace ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
+	HOSTILE_PLACES=$(HOSTILE_PLACES) $(VENV_BIN)/python -m pytest tests/property/test_template_places.py -n $(WORKERS) -q
 	HUNG_COMMANDS=$(HUNG) HUNG_REQUESTS=$(HUNG) $(VENV_BIN)/python -m pytest tests/conformance/adb/test_hung_commands.py tests/conformance/vendor/test_hung_vendor_tool.py -n $(WORKERS) -q -k in_a_row
 	RACK_SEEDS=$(RACK_SEEDS) RACK_GRACE_SEC=15 $(VENV_BIN)/python -m pytest tests/system/test_hundred_phones.py -q -s
 	FAILING_STORE=all $(VENV_BIN)/python -m pytest tests/chaos/test_failing_store.py -n $(WORKERS) -q
 	KILLS=$(KILLS) CHAOS_SEED=$(CHAOS_SEED) $(VENV_BIN)/python -m pytest tests/chaos/test_kill_nine.py tests/chaos/test_kill_nine_neighbours.py -q -s
+	STRACE_FAULTS=$(STRACE_FAULTS) CHAOS_SEED=$(CHAOS_SEED) $(VENV_BIN)/python -m pytest tests/chaos/test_strace_failures.py -q -s
 
 format: dev ## let ruff rewrite what it can
 	$(VENV_BIN)/ruff check --fix .
@@ -62,3 +66,6 @@ chromium:
 
 mksh:
 	@scripts/mksh.sh
+
+strace:
+	@scripts/strace.sh
