@@ -58,6 +58,7 @@ class MemoryPhone:
     commands: list[str] = field(default_factory=list)
     fences: list[Fence | None] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
+    asked_for: list[str] = field(default_factory=list)
     faults: dict[str, list[PhoneError | float]] = field(default_factory=dict)
     vendor_answers: dict[str, object] = field(default_factory=dict)
     vendor_asked: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
@@ -98,6 +99,7 @@ class MemoryPhone:
         return answer
 
     async def _transfer(self, remote: str) -> None:
+        self.asked_for.append(remote)
         for fault in self.faults.get(remote, []):
             if isinstance(fault, PhoneError):
                 raise fault

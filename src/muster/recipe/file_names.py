@@ -30,6 +30,8 @@ def why_no_phone_path(path: str) -> str | None:
         return f"{_short(path)} is no whole path of a file on the phone, such as /sdcard/Download/list.txt"
     if any(ord(char) < 32 or ord(char) == 127 for char in path):
         return "a path on the phone holds no control characters"
+    if ".." in path.split("/"):
+        return f"{_short(path)} leads out of its folder by `..`; write the path itself"
     if len(path.encode("utf-8", "surrogatepass")) > limits.PHONE_PATH_CHARS_MAX:
         return f"a path on the phone has at most {limits.PHONE_PATH_CHARS_MAX} bytes"
     return None

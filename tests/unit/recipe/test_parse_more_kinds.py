@@ -57,6 +57,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"kind": "push", "source": "C:\\Users\\x", "target": "/sdcard/x"}, "steps[0].source"),
     ({"kind": "push", "source": "a"}, "steps[0].target: is missing"),
     ({"kind": "push", "source": "a", "target": "sdcard/x"}, "steps[0].target: 'sdcard/x' is no whole path"),
+    ({"kind": "push", "source": "a", "target": "/sdcard/../data/x"}, "steps[0].target: '/sdcard/../data/x' leads out"),
     ({"kind": "pull", "source": "/sdcard/"}, "steps[0].source: '/sdcard/' is no whole path"),
     ({"kind": "pull", "source": "/sdcard/a\nb"}, "steps[0].source: a path on the phone holds no control characters"),
     ({"kind": "pull", "source": "/sdcard/{{X"}, "steps[0].source"),
