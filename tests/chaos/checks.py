@@ -113,8 +113,9 @@ def wrongly_ended(
         else:
             may = is_stopped and (task.state, task.reason) == ("cancelled", "cancelled")
             may = may or (task.state, task.reason) in also
-        # A second attempt needs a first one that was cut off.
-        if not may or any((task_id, attempt) not in cut_off for attempt in range(1, task.attempt)):
+        # A second attempt needs a first one that was cut off, or that lost the adb server.
+        earlier = () if task.run_id in rig.shaken else range(1, task.attempt)
+        if not may or any((task_id, attempt) not in cut_off for attempt in earlier):
             yield f"task {task_id} of a run with {last} attempts ended as {_told(task)}"
 
 

@@ -57,7 +57,10 @@ class Work:
 
 @dataclass
 class Site:
-    """One rack and one backend, for many lives of the agent. `max_attempts` and `stopped` are by run."""
+    """One rack and one backend, for many lives of the agent. `max_attempts`, `stopped`, `shaken` are by run.
+
+    `shaken`: its phones lose their adb server.
+    """
 
     folder: Path
     rack: Process
@@ -67,6 +70,7 @@ class Site:
     vendor: str = ""
     max_attempts: dict[str, int] = field(default_factory=dict)
     stopped: set[str] = field(default_factory=set)
+    shaken: set[str] = field(default_factory=set)
     work: dict[str, dict[int, Work]] = field(default_factory=dict)
     url: str = ""
     backend: Process = field(init=False)
