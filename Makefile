@@ -34,7 +34,7 @@ KILLS ?= 200
 RACK_SEEDS ?= 5
 STRACE_FAULTS ?= 60
 CHAOS_SEED ?= $(shell echo $$RANDOM)
-chaos: dev mksh strace ## the agent in simulated worlds, one from each of WORLD_SEEDS=10000 seeds
+chaos: dev mksh strace ## the long hunts: simulated worlds, hostile strings, hung commands, failing disks, kill -9; sizes as above
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
 	HOSTILE_PLACES=$(HOSTILE_PLACES) $(VENV_BIN)/python -m pytest tests/property/test_template_places.py -n $(WORKERS) -q
