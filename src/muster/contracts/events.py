@@ -200,6 +200,8 @@ class ArtifactStored(Payload):
     device_id: DeviceIdField
     seq: Ordinal
     attempt: Ordinal
+    status: Literal["stored"] = "stored"
+    error_message: ErrorMessage | None = None
     artifact: ArtifactRef
 
 
@@ -310,12 +312,11 @@ class CallbackAnswer(Message):
 
 
 def envelope(event_id: str, payload: Payload) -> dict[str, Any]:
-    """The JSON form of an event, ready for the outbox."""
-    return {
-        "event_id": event_id,
-        "type": _TYPE_OF[type(payload)].value,
-        "payload": payload.model_dump(mode="json", by_alias=True, exclude_none=True),
-    }
+    """The JSON form of an event, ready for the outbox. What is null is left out, but for a task's error."""
+    body = payload.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(payload, TaskPayload | ArtifactStored):
+        body.setdefault("error_message", None)
+    return {"event_id": event_id, "type": _TYPE_OF[type(payload)].value, "payload": body}
 
 
 _TYPE_OF: dict[type[Payload], EventType] = {
