@@ -47,7 +47,7 @@ async def run_pull(step: PullStep, context: TaskContext) -> StepResult:
     """A file of the phone into the library, below `pulled/`, where no recipe can name it."""
     remote, library = _phone_path(render_text(step.source, context.values(step))), _library(context)
     task = context.task
-    place = await library.place_for(task.run.run_id, task.device_id, step.id, PurePosixPath(remote).suffix)
+    place = await library.place_for(task.run.run_id, task.device_id, step.id, PurePosixPath(step.source).suffix)
     try:
         size = await context.phone().pull(remote, place, bytes_max=PULL_BYTES_MAX)
     except OSError as error:
