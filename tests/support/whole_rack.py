@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.support.processes import SECRET, Process, muster
+from tests.support.waiting import until
 
 from muster.client.http import MusterClient
 from muster.contracts.api import CreateRun, DeviceView, RunDetail, Target, TaskView
@@ -75,8 +76,10 @@ class WholeRack:
         return run
 
     async def ended(self, run_id: str) -> RunDetail:
-        """The run when it is over."""
-        return await self.run_until(run_id, lambda run: run.status.is_terminal)
+        """The run when it is over, and the agent's log tells so too."""
+        run = await self.run_until(run_id, lambda run: run.status.is_terminal)
+        await until(lambda: len(self.uses(run_id)) >= self._starts(run_id))
+        return run
 
     async def devices(self) -> dict[str, DeviceView]:
         """What the backend knows of each phone; a rack has fewer than a page holds."""
@@ -89,6 +92,9 @@ class WholeRack:
         """Its lines with this text, `at` being their time in epoch seconds."""
         lines = [json.loads(line) for line in self.agent.lines if line.startswith("{") and event in line]
         return [{**line, "at": _epoch(line["timestamp"])} for line in lines if line["event"] == event]
+
+    def _starts(self, run_id: str) -> int:
+        return sum(line["run_id"] == run_id for line in self.logged("Task started"))
 
     def uses(self, run_id: str) -> list[Use]:
         """Each use of a slot for this run, in the order in which they ended."""
