@@ -1,6 +1,7 @@
 """The backend in memory: a small honest model of spec/03, on the conditions of `store/tasks` and `store/commands`."""
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +41,7 @@ class BackendTask:
     attempt: int = 1
     last_seq: int = 0
     failure_reason: str | None = None
+    presumed: bool = False
 
 
 @dataclass
@@ -76,6 +78,8 @@ class Backend:
     heartbeats: int = 0
     renewed: set[str] = field(default_factory=set)
     asked_to_end: set[str] = field(default_factory=set)
+    lost_after_sec: float = math.inf
+    _heard_at: float = 0.0
     _commands: dict[str, _Command] = field(default_factory=dict)
     _instance: tuple[str, float] | None = None
 
@@ -94,13 +98,16 @@ class Backend:
     def renew(self, task: BackendTask) -> dict[str, Any]:
         """Hands a task out again with a higher attempt: what the node tells of the one before is stale (fencing)."""
         task.attempt += 1
-        task.status, task.failure_reason = TaskState.QUEUED, None
+        task.status, task.failure_reason, task.presumed = TaskState.QUEUED, None, False
         self.renewed.add(task.task_id)
         self.trace.note("renewed", task.task_id[-6:], task.attempt)
         return {"task_id": task.task_id, "device_id": task.device_id, "attempt": task.attempt}
 
     def command_again(self, body: dict[str, Any], assigned: dict[str, Any]) -> None:
-        """The command for it."""
+        """The command for it, unless the task has ended meanwhile."""
+        task = self.tasks[assigned["task_id"]]
+        if task.status is not TaskState.QUEUED or task.attempt != assigned["attempt"]:
+            return
         self._commands[body["command_id"]] = _Command({**body, "tasks": [assigned]})
         self.trace.note("command", "again", assigned["task_id"][-6:], assigned["attempt"])
         self.is_new_command()
@@ -128,6 +135,7 @@ class Backend:
         return min(due, default=None)
 
     def hand_out(self, instance_id: str) -> list[dict[str, Any]]:
+        self._heard_at = self.now()
         given = []
         for command in self._commands.values():
             is_due = command.handed_to != instance_id or self.now() >= command.handed_at + COMMAND_REDELIVERY_SEC
@@ -136,10 +144,26 @@ class Backend:
                 given.append(command.body)
         return given
 
+    def look_for_silence(self) -> None:
+        """A node that is silent for long is lost: what it has not taken note of is withdrawn, and its tasks end."""
+        if self.now() - self._heard_at <= self.lost_after_sec:
+            return
+        untaken: set[str] = set()
+        for command in self._commands.values():
+            if command.body["type"] == "run_start" and not command.is_acked:
+                command.is_acked = True
+                if command.handed_to is None:
+                    untaken |= {assigned["task_id"] for assigned in command.body["tasks"]}
+        for task in self.open_tasks:
+            task.status, task.failure_reason = TaskState.FAILED, FailureReason.NODE_LOST
+            task.presumed = task.task_id not in untaken
+            self.trace.note("presumed", task.task_id[-6:], task.presumed)
+
     # ---- events ------------------------------------------------------------------------------------------------------
 
     def ingest(self, raw: Sequence[Mapping[str, Any]]) -> list[EventVerdict]:
         """In one transaction; each event by itself."""
+        self._heard_at = self.now()
         return [self._one(event) for event in raw]
 
     def _one(self, raw: Mapping[str, Any]) -> EventVerdict:
@@ -216,16 +240,16 @@ class Backend:
         if told.attempt < task.attempt or told.seq <= task.last_seq:
             return
         status = TaskState.WAITING if told.status == StepState.WAITING else TaskState.RUNNING
-        if task.status in SOURCES[status] | {status}:
-            task.status, task.attempt = status, told.attempt
+        if task.presumed or task.status in SOURCES[status] | {status}:
+            task.status, task.attempt, task.presumed, task.failure_reason = status, told.attempt, False, None
         task.last_seq = told.seq
 
     def _finish(self, told: TaskFinished) -> None:
         task = self.tasks[told.task_id]
         if told.artifact is not None:
             self._link(told.artifact)
-        if told.attempt >= task.attempt and task.status in OPEN_TASK_STATES:
-            task.status, task.attempt = told.status, told.attempt
+        if told.attempt >= task.attempt and (task.presumed or task.status in OPEN_TASK_STATES):
+            task.status, task.attempt, task.presumed = told.status, told.attempt, False
             task.failure_reason = told.failure_reason
 
     def _refuse_tasks(self, body: Mapping[str, Any]) -> None:

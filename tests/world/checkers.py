@@ -302,9 +302,11 @@ def agreement(world: Observed) -> None:
             raise Violation(f"task {task.task_id[-6:]} is cancelled, and nobody asked for it")
         at_node = journaled.get(task.task_id)
         at_backend = (task.status, task.attempt, task.failure_reason)
+        if task.failure_reason == "node_lost" and task.task_id in world.backend.renewed:
+            continue  # it was lost before the node heard that it was handed out again
         if at_node is not None and at_node != at_backend:
             raise Violation(f"task {task.task_id[-6:]}: the backend has {at_backend}, the journal {at_node}")
-        if at_node is None and task.failure_reason != "unknown":
+        if at_node is None and task.failure_reason not in ("unknown", "node_lost"):
             raise Violation(f"task {task.task_id[-6:]} was never accepted, and the backend has {at_backend}")
 
 

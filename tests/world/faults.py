@@ -1,5 +1,6 @@
 """What goes wrong in a world, drawn from its seed: each seed turns on some kinds of fault, at its own rates (swarm)."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ KINDS = (
     "hang", "drop", "unauthorized", "slow", "fail", "reserved",
     "away", "secret", "lost", "cut", "silent", "error", "double", "held", "refuse", "small_batches", "lagging",
     "full", "io_error", "slow_disk", "upload", "kill", "kill_at_commit", "restart", "clock", "bad_command",
-    "cancel", "stop", "action", "renew",
+    "cancel", "stop", "action", "renew", "node_lost", "stuck",
 )  # fmt: skip
 # What the backend may refuse for good without making the truth unknowable.
 REFUSABLE = (EventType.TASK_PROGRESS, EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.TASK_STARTED)
@@ -54,6 +55,8 @@ class Plan:
     drain_grace_sec: float
     slowness: dict[str, float] = field(default_factory=dict)
     fails: dict[str, float] = field(default_factory=dict)
+    teardown_sec: dict[str, float] = field(default_factory=dict)
+    node_lost_after_sec: float = math.inf
 
 
 def draw(seed: int) -> Plan:
@@ -76,6 +79,8 @@ def draw(seed: int) -> Plan:
         drain_grace_sec=rng.choice([0.0, 2.0, 20.0]),
         slowness={device: rng.choice([1.0, 5.0, 20.0]) for device in devices} if "slow" in kinds else {},
         fails={device: rng.choice([0.0, 0.1, 0.5]) for device in devices} if "fail" in kinds else {},
+        teardown_sec={device: rng.choice([0.05, 2.0, 8.0]) for device in devices} if "stuck" in kinds else {},
+        node_lost_after_sec=rng.choice([15.0, 40.0]) if "node_lost" in kinds else math.inf,
     )
 
 
@@ -171,6 +176,7 @@ _DRAW: dict[str, Callable[[random.Random, str, tuple[str, ...], float], list[Spe
     "renew": _orders,
     "action": _orders,
     "slow": lambda *_: [],
+    "stuck": lambda *_: [],
     "fail": lambda *_: [],
     "bad_command": lambda *_: [],
 }

@@ -34,6 +34,7 @@ class SimPhone:
     slowness: float = 1.0
     fails: float = 0.0
     last_seen: float = 0.0
+    teardown_sec: float = TEARDOWN_SEC
     pictures: int = 0
 
     def drop(self, state: AttachState) -> None:
@@ -50,7 +51,7 @@ class SimPhone:
         return f"10.0.0.{self.device_id[-2:]}:{self.epoch}"
 
     def heal(self) -> None:
-        self.hangs_until, self.slowness, self.fails = 0.0, 1.0, 0.0
+        self.hangs_until, self.slowness, self.fails, self.teardown_sec = 0.0, 1.0, 0.0, TEARDOWN_SEC
         if self.state is not AttachState.DEVICE:
             self.come_back()
 
@@ -118,7 +119,7 @@ class AttachedSimPhone:
             await self._take(seconds * self._phone.slowness)
         except asyncio.CancelledError:
             if not self._life.is_dead:
-                await asyncio.sleep(TEARDOWN_SEC)
+                await asyncio.sleep(self._phone.teardown_sec)
             raise
         finally:
             if not self._life.is_dead:

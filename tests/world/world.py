@@ -18,25 +18,23 @@ import structlog
 from tests.world import checkers
 from tests.world.backend import Backend
 from tests.world.disk import Disk, MemoryCommits, MemoryPictureFiles
-from tests.world.faults import GONE, REFUSABLE, Plan, RunOrder, Spell, draw, roll_call
+from tests.world.faults import Plan, Spell, draw, roll_call
 from tests.world.life import Life, MemoryLocks
 from tests.world.link import MemoryLink, Network
 from tests.world.loop import SeededLoop, Standstill
+from tests.world.operator import Operator
 from tests.world.phones import SeenRack, SimPhone, SimRack
 from tests.world.trace import Trace, Violation
+from tests.world.weather import Weather
 
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.scheduler.reporter import SUPERSEDED
-from muster.contracts.events import EventType
-from muster.domain.device import AttachState
-from muster.domain.task import TaskState
 from muster.runtime.ids import id_source
 
 NODE = "PC-01"
 SPOOL = Path("spool")
 START_MS = 1_800_000_000_000
-UNREADABLE = [{"id": "x", "kind": "never heard of"}]
 LOOK_SEC = 1.0
 # After healing: the longest waits of outbox, pull and takeover, and then each task its whole limit in its turn.
 HEALING_SEC = 400.0
@@ -65,7 +63,7 @@ class _Clock:
     world: "World"
 
     def now_ms(self) -> int:
-        return START_MS + round(self.world.now() * 1000) + self.world.skew_ms
+        return START_MS + round(self.world.now() * 1000) + self.world.weather.skew_ms
 
     def monotonic(self) -> float:
         return self.world.now()
@@ -84,11 +82,10 @@ class World:
         self._loop: SeededLoop | None = None
         self._over = False
         self._time = 0.0
-        self.skew_ms = 0
         self.reserved: set[str] = set()
         self.trace = Trace(self.now, self._fail, keep=keep)
         self.disk = Disk(self._stream("disk"))
-        self.backend = Backend(NODE, self.trace, self.now)
+        self.backend = Backend(NODE, self.trace, self.now, lost_after_sec=self.plan.node_lost_after_sec)
         self.network = Network(self._stream("network"), self.after)
         self.rack = SimRack({device: self._phone(device) for device in self.plan.devices})
         self.lives = 0
@@ -99,9 +96,18 @@ class World:
         self._commits_to_live: int | None = None
         self._healed = False
         self._has_called_roll = False
-        self._bodies: dict[str, dict[str, Any]] = {}
-        self._ids = id_source(_Clock(self), self._stream("ids"))
         self._watch()
+        self.weather = Weather(
+            self.trace,
+            self.network,
+            self.disk,
+            self.backend,
+            self.rack,
+            self._stream,
+            lambda device: device in self._phones.held,
+            self.reserved,
+        )
+        self._operator = Operator(self.backend, id_source(_Clock(self), self._stream("ids")), self.after)
         self._fill_agenda()
 
     @property
@@ -121,6 +127,7 @@ class World:
         phone = SimPhone(device, self._stream(device), self.now)
         phone.slowness = self.plan.slowness.get(device, 1.0)
         phone.fails = self.plan.fails.get(device, 0.0)
+        phone.teardown_sec = self.plan.teardown_sec.get(device, phone.teardown_sec)
         return phone
 
     def _watch(self) -> None:
@@ -164,133 +171,33 @@ class World:
 
     def _fill_agenda(self) -> None:
         for number, order in enumerate(self.plan.runs):
-            self.at(order.at, lambda order=order, number=number: self._order(order, number))  # type: ignore[misc]
+            self.at(order.at, lambda order=order, number=number: self._operator.order(order, number))  # type: ignore[misc]
         for spell in self.plan.spells:
             if spell.start < self.plan.heal_at:
                 self.at(spell.start, lambda spell=spell: self._strike(spell))  # type: ignore[misc]
                 if spell.end > spell.start:
-                    self.at(min(spell.end, self.plan.heal_at), lambda spell=spell: self._relent(spell))  # type: ignore[misc]
+                    self.at(min(spell.end, self.plan.heal_at), lambda spell=spell: self.weather.relent(spell))  # type: ignore[misc]
         self.at(self.plan.heal_at, self._heal)
         self.at(LOOK_SEC, self._look)
 
-    def _order(self, order: RunOrder, number: int) -> None:
-        definition: dict[str, Any] = {"workflow_id": f"world_v{number}", "steps": list(order.steps)}
-        if not order.is_readable:
-            definition["steps"] = UNREADABLE
-        body: dict[str, Any] = {
-            "type": "run_start",
-            "command_id": self._ids(),
-            "run_id": self._ids(),
-            "workflow_id": f"world_v{number}",
-            "version": 1,
-            "definition": definition,
-            "globalTimeoutMs": order.timeout_ms,
-            "maxAttempts": order.max_attempts,
-            "tasks": [{"task_id": self._ids(), "device_id": device, "attempt": 1} for device in order.devices],
-        }
-        self._bodies[body["run_id"]] = body
-        self.backend.command(body)
-
-    def _command(self, kind: str, which: int) -> None:
-        """What an operator does, to a task of the runs so far."""
-        tasks = list(self.backend.tasks.values())
-        if not tasks:
-            return
-        if which % 3:
-            tasks = [task for task in tasks if task.status is TaskState.RUNNING] or tasks
-        task = tasks[which * 7919 % len(tasks)]
-        command = {"command_id": self._ids()}
-        match kind:
-            case "cancel":
-                self.backend.command({**command, "type": "task_cancel", "task_id": task.task_id})
-            case "stop":
-                self.backend.command({**command, "type": "run_stop", "run_id": task.run_id})
-            case "renew" if self._bodies[task.run_id]["definition"]["steps"] != UNREADABLE:
-                body, assigned = {**self._bodies[task.run_id], **command}, self.backend.renew(task)
-                # Half of the time the node hears of it first by what it is answered.
-                self.after(25.0 * (which % 2), lambda: self.backend.command_again(body, assigned))
-            case "action":
-                self.backend.command(
-                    {**command, "type": "device_action", "device_id": task.device_id, "action": "reconnect"}
-                )
-
     def _strike(self, spell: Spell) -> None:
-        self.trace.note("fault", spell.kind, spell.where, spell.rate)
-        network, disk, kind = self.network, self.disk, spell.kind
-        if spell.where:
-            self._strike_phone(self.rack.phones[spell.where], spell)
-        elif kind in ("kill", "kill_at_commit", "restart"):
-            self._end_life(kind, int(spell.rate))
-        elif kind in ("cancel", "stop", "renew", "action"):
-            self._command(kind, int(spell.rate))
-        elif kind == "clock":
-            self.skew_ms = round(self.trace.count * 977 % 7_200_000) - 3_600_000
-        elif kind == "full":
-            disk.fill()
-        elif kind == "io_error":
-            disk.commit_fails = spell.rate
-        elif kind == "slow_disk":
-            disk.latency_sec = spell.rate
-        elif kind == "refuse":
-            rng = self._stream("refuse")
-            self.backend.refuses = lambda kind: kind in REFUSABLE and rng.random() < spell.rate
-        elif kind in _NETWORK:
-            setattr(network, *_NETWORK[kind](spell.rate))
-
-    def _strike_phone(self, phone: SimPhone, spell: Spell) -> None:
-        match spell.kind:
-            case "hang":
-                phone.hangs_until = max(phone.hangs_until, spell.end)
-            case "reserved":
-                self._reserve(phone.device_id)
-            case "unauthorized":
-                self.rack.change(phone, lambda: phone.drop(AttachState.UNAUTHORIZED))
-            case _:
-                state = GONE[phone.epoch % len(GONE)]
-                self.rack.change(phone, lambda: phone.drop(state))
-
-    def _reserve(self, device: str) -> None:
-        """Another agent on this PC takes the phone, if it is free."""
-        if device not in self._phones.held:
-            self.reserved.add(device)
-
-    def _relent(self, spell: Spell) -> None:
-        self.trace.note("over", spell.kind, spell.where)
-        if spell.kind == "reserved":
-            self.reserved.discard(spell.where)
-        elif spell.kind in ("drop", "unauthorized"):
-            phone = self.rack.phones[spell.where]
-            self.rack.change(phone, phone.come_back)
-        elif spell.kind == "full":
-            self.disk.make_room()
-        elif spell.kind == "io_error":
-            self.disk.commit_fails = 0.0
-        elif spell.kind == "slow_disk":
-            self.disk.latency_sec = 0.001
-        elif spell.kind == "refuse":
-            self.backend.refuses = _refuses_nothing
-        elif spell.kind in _NETWORK:
-            name, _ = _NETWORK[spell.kind](0.0)
-            setattr(self.network, name, getattr(_HEALTHY, name))
+        self.weather.strike(spell)
+        if spell.kind in ("kill", "kill_at_commit", "restart"):
+            self._end_life(spell.kind, int(spell.rate))
+        elif spell.kind in ("cancel", "stop", "renew", "action"):
+            self._operator.ask(spell.kind, int(spell.rate))
 
     def _heal(self) -> None:
-        self.trace.note("healed")
         self._healed = True
-        self.network.heal()
-        self.disk.make_room()
-        self.disk.commit_fails, self.disk.latency_sec = 0.0, 0.001
-        self.backend.refuses = _refuses_nothing
         self._commits_to_live = None
-        self.reserved.clear()
-        for phone in self.rack.phones.values():
-            phone.heal()
-        self.rack.is_changed()
+        self.weather.heal()
 
     def _look(self) -> None:
         """Once a second: whether a slot is idle; after healing, whether all is done, or should be."""
         self.at(self.now() + LOOK_SEC, self._look)
         self.trace.flush()
         self._turns.look()
+        self.backend.look_for_silence()
         if not self._healed or self._over or self._life is None or self._life.is_draining:
             return
         if self._is_quiet():
@@ -306,7 +213,7 @@ class World:
             return
         self._has_called_roll = True
         self.trace.note("roll call")
-        self._order(roll_call(self.plan), len(self.plan.runs))
+        self._operator.order(roll_call(self.plan), len(self.plan.runs))
 
     def _healing_sec(self) -> float:
         tasks = sum(len(run.devices) for run in self.plan.runs) + len(self.plan.devices)
@@ -489,25 +396,7 @@ def run_seed(seed: int, *, keep: int = 60) -> Told:
     return World(seed, keep=keep).run()
 
 
-_HEALTHY = Network(random.Random(0), lambda _seconds, _what: None)
-_NETWORK: dict[str, Callable[[float], tuple[str, Any]]] = {
-    "away": lambda _rate: ("is_away", True),
-    "secret": lambda _rate: ("is_unauthorized", True),
-    "lost": lambda rate: ("loses", rate),
-    "cut": lambda rate: ("loses_answer", rate),
-    "silent": lambda rate: ("hangs", rate),
-    "error": lambda rate: ("errs", rate),
-    "double": lambda rate: ("doubles", rate),
-    "held": lambda rate: ("holds_back", rate),
-    "small_batches": lambda rate: ("batch_max", max(1, round(20 * rate))),
-    "lagging": lambda rate: ("latency_sec", 5 * rate),
-    "upload": lambda rate: ("upload_fails", min(1.0, 2 * rate)),
-}
 _BUGS = ("which is a bug", "breaks the contract")
-
-
-def _refuses_nothing(_kind: EventType) -> bool:
-    return False
 
 
 async def _as_it_is(data: bytes) -> bytes:
