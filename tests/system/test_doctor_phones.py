@@ -1,6 +1,7 @@
 """`muster doctor` and what hangs on this PC: a real adb server with virtual phones, and scripted servers."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.support.adb import Peer, scripted_server
 
 from muster.adb.client import AdbClient
 from muster.adb.protocol import DeviceState
-from muster.cli.check_phones import check_adb_program, check_adb_server, check_vendor_tool
+from muster.cli.check_phones import check_adb_program, check_adb_server, check_vendor_tool, look_at_adb
 from muster.cli.finding import Finding
 from muster.runtime.settings import Settings, load_settings
 from muster.sim.main import Rack, RackSettings
@@ -83,6 +84,21 @@ async def until_state(client: AdbClient, serial: str, state: DeviceState) -> Non
     async with asyncio.timeout(60):
         while (serial, state) not in {(phone.serial, phone.state) for phone in await client.devices()}:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-ins are shell scripts")
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [("echo hello", "is not Android's adb: it says 'hello"), ("exec sleep 60", "no answer"), (None, "does not run")],
+)
+async def test_a_program_called_adb_that_is_none_is_bad(tmp_path: Path, script: str | None, words: str) -> None:
+    program = tmp_path / "adb"
+    if script is not None:
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+    found, version = await look_at_adb(program, answer_sec=20.0 if script == "echo hello" else 0.1)
+    assert (found.verdict, version, words in found.detail) == ("bad", None, True), found
+    assert found.advice
 
 
 async def test_a_phone_that_this_user_may_not_open_is_told_from_other_states() -> None:

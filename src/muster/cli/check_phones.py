@@ -20,6 +20,7 @@ from muster.vendor.pool import VendorPool
 from muster.vendor.tool import VendorTool
 
 ADB_VERSION_SEC: Final = 5.0
+WORDS_BYTES_MAX: Final = 10_000
 PHONE_ANSWER_SEC: Final = 4.0
 PHONES_AT_ONCE: Final = 8
 PHONES_ASKED_MAX: Final = 100
@@ -32,15 +33,15 @@ _RELEASE: Final = re.compile(r"^Version (\S+)", re.MULTILINE)
 async def check_adb_program(_settings: Settings) -> Sequence[Finding]:
     """It is there and runs."""
     try:
-        return [(await _adb_program(await asyncio.to_thread(find_adb)))[0]]
+        return [(await look_at_adb(await asyncio.to_thread(find_adb)))[0]]
     except AdbBinaryMissing as error:
         return [Finding("adb program", "bad", str(error), "install Android's platform-tools, or pip install adbutils")]
 
 
-async def _adb_program(program: Path) -> tuple[Finding, int | None]:
+async def look_at_adb(program: Path, *, answer_sec: float = ADB_VERSION_SEC) -> tuple[Finding, int | None]:
     """What is to be said of it, and the protocol version that it speaks."""
     try:
-        text = await _said_by(program, "version")
+        text = await _said_by(program, "version", answer_sec)
     except (OSError, TimeoutError) as error:
         why = f"{program} does not run: {str(error) or 'no answer'}"
         return Finding("adb program", "bad", why, "install Android's platform-tools anew"), None
@@ -51,19 +52,23 @@ async def _adb_program(program: Path) -> tuple[Finding, int | None]:
     return Finding("adb program", "ok", f"{program}, {release[1] if release else version[0]}"), int(version[1])
 
 
-async def _said_by(program: Path, argument: str) -> str:
+async def _said_by(program: Path, argument: str, answer_sec: float) -> str:
     process = await asyncio.create_subprocess_exec(
         str(program), argument, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(ADB_VERSION_SEC):
+        async with asyncio.timeout(answer_sec):
             assert process.stdout is not None
-            return (await process.stdout.read(10_000)).decode("utf-8", "replace")
-    finally:
-        if process.returncode is None:
-            process.kill()
+            text = b""
+            while len(text) < WORDS_BYTES_MAX and (piece := await process.stdout.read(WORDS_BYTES_MAX)):
+                text += piece
+            await process.wait()
+            return text.decode("utf-8", "replace")
+    except (TimeoutError, asyncio.CancelledError):
+        process.kill()
         await process.wait()
+        raise
 
 
 async def check_adb_server(settings: Settings) -> Sequence[Finding]:
@@ -89,7 +94,7 @@ async def check_adb_server(settings: Settings) -> Sequence[Finding]:
 
 async def _of_version(version: int, address: str) -> Finding:
     try:
-        _, own = await _adb_program(find_adb())
+        _, own = await look_at_adb(find_adb())
     except AdbBinaryMissing:
         own = None
     detail = f"version {version} at {address}"
