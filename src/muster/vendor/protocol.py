@@ -1,14 +1,21 @@
 """The vendor tool's messages as values (spec/05, the vendor's manual, help 70): text in, text out, no I/O."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
 
+from muster.domain.ids import DEVICE_ID_PATTERN
+
 CODE_DONE: Final = 10_000
 DEVICES_MAX: Final = 5_000
 _DETAIL_CHARS_MAX: Final = 120
+_SHOWN_CHARS_MAX: Final = 256
+_ONLY_SERIAL: Final = re.compile(DEVICE_ID_PATTERN)
+# Several are joined by commas.
+_SERIAL: Final = re.compile(r"[^\x00-\x1f\x7f,]{1,256}")
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -92,7 +99,7 @@ def parse_answer(text: bytes) -> VendorAnswer | Malformed:
     code, message = _whole_number(answer.get("code")), answer.get("message")
     if code is None:
         return Malformed(f"no whole number as code: {_short(text)}")
-    return VendorAnswer(code, message if isinstance(message, str) else "", answer.get("data"))
+    return VendorAnswer(code, _shown(message) if isinstance(message, str) else "", answer.get("data"))
 
 
 def parse_list(data: Json) -> VendorList | Malformed:
@@ -115,14 +122,18 @@ def _parse_device(position: int, entry: Json) -> VendorDevice | str:
     serial, only_serial = _text(entry.get("serial")), _text(entry.get("onlySerial"))
     if not only_serial:
         return f"list entry {position} (serial {_short(serial)}) has no onlySerial"
-    if not serial or "," in serial:
+    if not _ONLY_SERIAL.fullmatch(only_serial) or not _is_text(only_serial):
+        return (
+            f"list entry {position} (serial {_short(serial)}) has an onlySerial that is no name: {_short(only_serial)}"
+        )
+    if not _SERIAL.fullmatch(serial) or not _is_text(serial):
         return f"list entry {position} (onlySerial {_short(only_serial)}) has no serial that can be addressed"
     mode = _whole_number(entry.get("mode"))
     return VendorDevice(
         serial=serial,
         only_serial=only_serial,
-        name=_text(entry.get("name")),
-        model=_text(entry.get("model")),
+        name=_shown(entry.get("name")),
+        model=_shown(entry.get("model")),
         mode=DeviceMode(mode) if mode in tuple(DeviceMode) else None,
         is_online=_text(entry.get("status")).lower() == "online",
         sort=_whole_number(entry.get("sort")),
@@ -130,8 +141,8 @@ def _parse_device(position: int, entry: Json) -> VendorDevice | str:
         height=_whole_number(entry.get("height")),
         source_width=_whole_number(entry.get("sourceWidth")),
         source_height=_whole_number(entry.get("sourceHeight")),
-        intranet_ip=_text(entry.get("intranetIp")),
-        connect_time=_text(entry.get("connectTime")),
+        intranet_ip=_shown(entry.get("intranetIp")),
+        connect_time=_shown(entry.get("connectTime")),
         is_hidden=entry.get("hide") in (True, 1, "1", "true"),
     )
 
@@ -141,6 +152,20 @@ def _text(value: Json) -> str:
     if isinstance(value, bool):
         return ""
     return str(value) if isinstance(value, str | int) else ""
+
+
+def _shown(value: Json) -> str:
+    """What only people read: cut, and text whatever came."""
+    return _text(value)[:_SHOWN_CHARS_MAX].encode(errors="replace").decode()
+
+
+def _is_text(text: str) -> bool:
+    """JSON can write half a surrogate pair, which no message and no file can carry on."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _whole_number(value: Json) -> int | None:
@@ -158,4 +183,4 @@ def _short(value: object) -> str:
     if isinstance(value, bytes):
         value = value[: 4 * _DETAIL_CHARS_MAX].decode(errors="replace")
     text = value if isinstance(value, str) else repr(value)
-    return repr(text[:_DETAIL_CHARS_MAX])
+    return ascii(text[:_DETAIL_CHARS_MAX]) if not _is_text(text) else repr(text[:_DETAIL_CHARS_MAX])

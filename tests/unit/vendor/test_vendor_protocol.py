@@ -72,6 +72,12 @@ def test_a_refusal_is_an_answer_and_its_message_may_be_chinese() -> None:
     assert parse_answer(wire) == VendorAnswer(10001, "设备不在线", None)
 
 
+def test_a_message_is_cut_and_can_be_told_on() -> None:
+    answer = parse_answer(b'{"code": 10001, "message": "half \\ud83d' + b"x" * 100_000 + b'"}')
+    assert isinstance(answer, VendorAnswer)
+    assert answer.message.startswith("half ?x") and len(answer.message) == 256
+
+
 def test_a_code_written_as_text_is_understood() -> None:
     assert parse_answer(b'{"code": "10000"}') == VendorAnswer(10000, "", None)
 
@@ -148,6 +154,12 @@ def test_what_is_missing_or_odd_beside_the_serials_is_left_open() -> None:
         (ENTRY | {"onlySerial": ["x"]}, "has no onlySerial"),
         (ENTRY | {"serial": ""}, "no serial that can be addressed"),
         (ENTRY | {"serial": "A,B"}, "no serial that can be addressed"),
+        (ENTRY | {"onlySerial": "\ud800"}, "onlySerial"),
+        (ENTRY | {"onlySerial": "R58M\n12"}, "onlySerial"),
+        (ENTRY | {"onlySerial": "R" * 129}, "onlySerial"),
+        (ENTRY | {"serial": "\udfff"}, "no serial that can be addressed"),
+        (ENTRY | {"serial": "A\x00"}, "no serial that can be addressed"),
+        (ENTRY | {"serial": "A" * 257}, "no serial that can be addressed"),
         ("phone", "not an object"),
     ],
 )
@@ -157,6 +169,19 @@ def test_an_entry_that_cannot_be_one_phone_is_reported_not_guessed(entry: Any, p
     (told,) = parsed.problems
     assert told.startswith("list entry 0 ")
     assert problem in told
+
+
+def test_what_is_only_shown_is_cut_and_made_text() -> None:
+    odd = {"model": "M" * 100_000, "name": "half \ud83d", "intranetIp": "1\x1b[2J", "connectTime": ["x"]}
+    (device,) = listed(ENTRY | odd).devices
+    assert device.model == "M" * 256
+    assert (device.name, device.intranet_ip, device.connect_time) == ("half ?", "1\x1b[2J", "")
+
+
+def test_a_problem_can_be_told_whatever_is_wrong() -> None:
+    parsed = listed(ENTRY | {"onlySerial": "\ud800"}, "\ud800", {"serial": "\ud800"})
+    assert len(parsed.problems) == 3
+    assert "; ".join(parsed.problems).encode()
 
 
 def test_one_phone_under_two_serials_is_told_twice_for_the_caller_to_judge() -> None:
