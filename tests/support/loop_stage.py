@@ -122,12 +122,13 @@ class Faulty(GatedExecutor):
 class HeldLedger:
     """A `TaskLedger` that takes its time: what is in `held` is written only when the test opens `gate`.
 
-    `full`: so many writes of ends fail first, as on a full disk.
+    `full`: so many writes of ends fail first, as on a full disk; `loses_progress`: none of it can be written.
     """
 
     journal: SqliteJournal
     held: set[str] = field(default_factory=set)
     full: int = 0
+    loses_progress: bool = False
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -150,6 +151,8 @@ class HeldLedger:
 
     async def record_progress(self, progress: TaskProgress) -> bool:
         await self._pass("progress", progress.device_id)
+        if self.loses_progress:
+            raise JournalError("disk full")
         return await self.journal.record_progress(progress)
 
     async def end_task(self, finished: TaskFinished) -> bool:
