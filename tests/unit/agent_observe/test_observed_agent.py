@@ -260,6 +260,12 @@ async def test_a_wrong_clock_and_being_turned_away_are_noticed_at_the_polls(tmp_
         await agent.falls_ill()
 
 
+async def test_the_address_that_a_killed_agent_left_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    (tmp_path / ADDRESS_FILE).write_text("http://127.0.0.1:1\n")
+    async with at_work(tmp_path, port=None):
+        assert not (tmp_path / ADDRESS_FILE).exists()
+
+
 async def test_the_address_lies_in_the_folder_while_somebody_answers_there(tmp_path: Path) -> None:
     async with at_work(tmp_path, port=0):
         assert (tmp_path / ADDRESS_FILE).read_text().startswith("http://127.0.0.1:")

@@ -43,6 +43,16 @@ def test_the_vendor_tool_can_be_turned_off(tmp_path: Path) -> None:
     assert load(tmp_path, {"VENDOR_WS_URL": "none"}).vendor_url is None
 
 
+def test_the_agents_port_is_a_free_one_unless_it_is_given_or_turned_off(tmp_path: Path) -> None:
+    assert load(tmp_path, {}).agent_http_port == 0
+    assert load(tmp_path, {"AGENT_HTTP_PORT": "9105"}).agent_http_port == 9105
+    off = load(tmp_path, {"AGENT_HTTP_PORT": "none"})
+    assert off.agent_http_port is None
+    assert [line.value for line in off.shown() if line.name == "AGENT_HTTP_PORT"] == ["none"]
+    with pytest.raises(SettingsError, match="AGENT_HTTP_PORT"):
+        load(tmp_path, {"AGENT_HTTP_PORT": "65536"})
+
+
 def test_a_file_named_by_the_environment_must_exist(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no file"):
         load(tmp_path, environment={"MUSTER_CONFIG": str(tmp_path / "absent.toml")})

@@ -23,6 +23,8 @@ async def watched(observer: AgentObserver, folder: Path, port: int | None) -> As
     A port that is taken is logged and done without: phones are not to wait for whoever counts them.
     """
     async with AsyncExitStack() as stack, Background() as background:
+        # One that was killed has left its own.
+        await asyncio.to_thread(_forget, folder / ADDRESS_FILE)
         if port is not None:
             await _tell(observer, folder / ADDRESS_FILE, port, stack)
         _ = background.start("observe: health", _outlived(observer.keep_looking()))
