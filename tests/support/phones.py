@@ -54,7 +54,7 @@ class MemoryPhone:
     device_id: str = "ABC123"
     runtime_handle: str = "192.168.0.11:5555"
     answers: dict[str, list[Answer]] = field(default_factory=dict)
-    pictures: list[bytes | PhoneError] = field(default_factory=lambda: [picture()])
+    pictures: list[bytes | PhoneError | float] = field(default_factory=lambda: [picture()])
     commands: list[str] = field(default_factory=list)
     fences: list[Fence | None] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -96,6 +96,8 @@ class MemoryPhone:
         answer = self.vendor_answers.get(action)
         if isinstance(answer, PhoneError):
             raise answer
+        if isinstance(answer, float):
+            await self._hang(answer)
         return answer
 
     async def _transfer(self, remote: str) -> None:
@@ -109,6 +111,9 @@ class MemoryPhone:
         shot = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
         if isinstance(shot, PhoneError):
             raise shot
+        if isinstance(shot, float):
+            await self._hang(shot)
+            return picture()
         return shot
 
     async def _hang(self, seconds: float) -> None:
