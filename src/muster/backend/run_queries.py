@@ -27,6 +27,7 @@ from muster.domain.failure import FailureReason
 from muster.domain.limits import PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX
 from muster.domain.run import RunState
 from muster.domain.task import OPEN_TASK_STATES, TaskState
+from muster.recipe.accessibility import steps_for_accessibility
 from muster.runtime.clock import Clock
 from muster.store import artifacts, events, runs, tasks, workflows
 from muster.store.database import Database
@@ -83,6 +84,7 @@ class RunQueries:
             if run is None:
                 return None
             rows = await tasks.of_run(tx, run_id)
+            by_hand = await _steps_by_hand(tx, run, rows)
             by_node = await tasks.count_by_node(tx, run_id)
             counts = (await tasks.count(tx, [run_id]))[run_id]
         nodes = self._node_parts(by_node)
@@ -96,7 +98,7 @@ class RunQueries:
             metadata=run.metadata,
             summary=_sum([node.summary for node in nodes]),
             nodes=nodes,
-            tasks=self._tasks(rows),
+            tasks=self._tasks(rows, by_hand),
         )
 
     async def snapshot(self, run_id: str) -> RunSnapshot | None:
@@ -117,8 +119,9 @@ class RunQueries:
             if run is None:
                 return None
             rows = await tasks.of_run(tx, run_id, task_ids)
+            by_hand = await _steps_by_hand(tx, run, rows)
             counts = (await tasks.count(tx, [run_id]))[run_id]
-        return RunListItem.model_validate(_list_item(run, counts)), self._tasks(rows)
+        return RunListItem.model_validate(_list_item(run, counts)), self._tasks(rows, by_hand)
 
     async def steps(
         self,
@@ -149,9 +152,9 @@ class RunQueries:
             else None,
         )
 
-    def _tasks(self, rows: AnyRows) -> list[TaskView]:
+    def _tasks(self, rows: AnyRows, by_hand: Collection[str]) -> list[TaskView]:
         silent = {node_id for node_id in {row.node_id for row in rows} if self._is_unreachable(node_id)}
-        return [_task(row, on_silent_node=row.node_id in silent) for row in rows]
+        return [_task(row, by_hand, on_silent_node=row.node_id in silent) for row in rows]
 
     def _node_parts(self, by_node: AnyRows) -> list[NodePart]:
         counts: defaultdict[str, dict[TaskState, int]] = defaultdict(dict)
@@ -202,23 +205,36 @@ def _sum(parts: Sequence[RunSummary]) -> RunSummary:
     return RunSummary(**{name: sum(getattr(part, name) for part in parts) for name in RunSummary.model_fields})
 
 
-def _task(row: AnyRow, *, on_silent_node: bool) -> TaskView:
+def _task(row: AnyRow, by_hand: Collection[str], *, on_silent_node: bool) -> TaskView:
     known = {name: value for name, value in row._mapping.items() if name in TaskView.model_fields}
     reason = FailureReason(row.failure_reason) if row.failure_reason else None
     return TaskView.model_validate(
         known
         | {
             "failure_class": reason.failure_class if reason else None,
+            "requires_manual_accessibility": any(step_id in by_hand for step_id in row.failed_steps),
             "unreachable": on_silent_node and not TaskState(row.status).is_terminal,
         }
     )
 
 
+async def _steps_by_hand(tx: AsyncConnection, run: AnyRow, rows: AnyRows) -> frozenset[str]:
+    """Steps whose failure leaves something to be done on the phone; the recipe is read only where one has failed."""
+    if not any(row.failed_steps for row in rows):
+        return frozenset()
+    return steps_for_accessibility(await _definition(tx, run))
+
+
 async def _kinds(tx: AsyncConnection, run: AnyRow) -> dict[str, str]:
     """Step id → kind, from the pinned recipe."""
+    return {step["id"]: step["kind"] for step in (await _definition(tx, run))["steps"]}
+
+
+async def _definition(tx: AsyncConnection, run: AnyRow) -> dict[str, Any]:
     pinned = await workflows.find(tx, run.workflow_id, run.version)
     assert pinned is not None, "a run is pinned to a version that is never deleted"
-    return {step["id"]: step["kind"] for step in pinned.definition["steps"]}
+    definition: dict[str, Any] = pinned.definition
+    return definition
 
 
 def _step(row: AnyRow, kinds: Mapping[str, str], picture: AnyRow | None) -> StepView:

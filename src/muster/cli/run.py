@@ -250,6 +250,9 @@ def tell_tasks(tasks: list[TaskView]) -> None:
         tell("?: their node does not answer now; the state is the last that it told")
     elif any(task.presumed for task in tasks):
         tell("?: presumed; their node's own result replaces it when it comes")
+    for task in tasks:
+        if task.requires_manual_accessibility:
+            tell(f"{task.device_id}: switch its accessibility service on by hand")
     errors = [task for task in tasks if task.error_message]
     for task in errors[:ERRORS_SHOWN]:
         tell(f"{task.device_id}: {clean(task.error_message)}")

@@ -160,6 +160,8 @@ class TaskView(Message):
     failure_class: FailureClass | None = None
     error_message: str | None = None
     failed_steps: list[str] = Field(default_factory=list)
+    # The step that switches its accessibility service on has failed: somebody must do it on the phone.
+    requires_manual_accessibility: bool = False
     # Ended as `node_lost` while its node was silent; the node's own word replaces it.
     presumed: bool = False
     # It is open and its node is silent. Not a state: it heals by itself.

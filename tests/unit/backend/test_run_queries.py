@@ -1,4 +1,10 @@
-from tests.support.backend import RECIPE, NodeTask, Rig
+from pathlib import Path
+
+import pytest
+from tests.support.backend import RECIPE, NodeTask, Rig, open_rig
+
+from muster.domain.task import TaskState
+from muster.recipe.seeds import seed_documents
 
 
 async def make(rig: Rig, end: str | None = None, **body: str) -> str:
@@ -78,3 +84,21 @@ async def test_a_delta_has_the_named_tasks_and_the_counts_of_all(rig: Rig) -> No
     assert empty.tasks == []
     foreign = NodeTask("PC-01", run_id, "nope", "A")
     assert await rig.parts.queries.delta(foreign.task_id, frozenset()) is None
+
+
+@pytest.mark.parametrize(
+    ("failed_steps", "by_hand"), [([], False), (["density"], False), (["density", "accessibility"], True)]
+)
+async def test_a_phone_whose_accessibility_service_could_not_be_switched_on_says_so(
+    tmp_path: Path, failed_steps: list[str], by_hand: bool
+) -> None:
+    (bootstrap,) = [document for document in seed_documents() if document["workflow_id"] == "bootstrap_only_v1"]
+    async with open_rig(tmp_path, seeds=[bootstrap]) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+        run_id = await rig.start_run(workflow_id="bootstrap_only_v1")
+        (task,) = await rig.take_tasks()
+        await rig.tell(rig.finished(task, 1, "succeeded", failed_steps=failed_steps))
+        snapshot = await rig.parts.queries.snapshot(run_id)
+        assert snapshot is not None
+        for (found,) in ((await rig.run(run_id)).tasks, snapshot.tasks):
+            assert (found.status, found.requires_manual_accessibility) == (TaskState.SUCCEEDED, by_hand)

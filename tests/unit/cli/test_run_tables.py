@@ -36,5 +36,10 @@ def test_an_end_that_nobody_has_told_has_a_question_mark_and_is_explained(
     assert told[2] == "?: presumed; their node's own result replaces it when it comes"
 
 
+def test_what_somebody_has_to_do_by_hand_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = rows(capsys, task("A", TaskState.SUCCEEDED, requires_manual_accessibility=True))
+    assert told[2] == "A: switch its accessibility service on by hand"
+
+
 def test_what_is_known_needs_no_explanation(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows(capsys, task("A", TaskState.RUNNING))) == 2

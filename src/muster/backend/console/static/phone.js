@@ -79,7 +79,7 @@ export class PhonePane {
     const { at } = this;
     for (const field of [at.where, at.step, at.took]) setText(field, "");
     at.badge.replaceChildren();
-    at.trouble.hidden = true;
+    at.trouble.hidden = at.byhand.hidden = true;
   }
 
   update(task) {
@@ -113,6 +113,7 @@ export class PhonePane {
     setText(at.error, task.error_message ?? "");
     setText(at.code, task.failure_reason ?? "");
     setText(at.class, texts.class[task.failure_class] ?? "");
+    at.byhand.hidden = !task.requires_manual_accessibility;
   }
 
   #showShot(artifactId, takenAt) {
