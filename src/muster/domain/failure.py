@@ -16,7 +16,7 @@ class FailureClass(StrEnum):
 class FailureReason(StrEnum):
     """The closed list of `failure_reason`. `unknown` is a bug to be found, never a habit.
 
-    No task ends with `callback_error`: what cannot be told is kept and told later (R1.8). It stays for old records.
+    No task ends with `callback_error`: what cannot be told is kept and told later (R1.8). The list has the word.
     """
 
     NEEDS_USB_AUTHORIZATION = "needs_usb_authorization"

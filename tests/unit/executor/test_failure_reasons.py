@@ -1,4 +1,4 @@
-"""The closed list of reasons (spec/02): each can happen, has its class, and comes from the kinds of step as it should."""
+"""The closed list of reasons (spec/02): each can happen, has its class, and comes from the right kinds of step."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
