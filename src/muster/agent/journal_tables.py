@@ -470,6 +470,7 @@ def touch(connection: Connection) -> None:
 
 def prune(connection: Connection, before_ms: int) -> int:
     """A run goes with its tasks and command once nothing about it waits in the outbox or the spool."""
+    connection.execute("DELETE FROM spool WHERE refused IS NOT NULL AND taken_at_ms < ?", (before_ms,))
     rows = connection.execute(
         "SELECT run_id FROM runs r WHERE ended_at_ms < ? AND NOT EXISTS (SELECT 1 FROM tasks t"
         " WHERE t.run_id = r.run_id AND (EXISTS (SELECT 1 FROM outbox o WHERE o.subject = t.task_id)"

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from muster.agent.journal import JournalError, Leftover, SpoolLedger
-from muster.agent.link import BackendLink, LinkError, LinkRefused, is_final_refusal
+from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_final_refusal
 from muster.agent.narrate import Narrator
 from muster.agent.picture_files import ON_DISK, PictureFiles
 from muster.agent.ports import SpooledArtifact, SpoolError, StoredArtifact, Task, UploadError
@@ -22,6 +22,8 @@ from muster.runtime.logs import get_logger
 log = get_logger()
 T = TypeVar("T")
 LEFTOVERS_AT_ONCE: Final = 50
+# A store that fails at so many pictures is away.
+TRIES_A_SWEEP: Final = 3
 PROBE_BYTES: Final = 64 * 1024
 JOURNAL_AGAIN_SEC: Final = OUTBOX_RETRY_LADDER_SEC[:2]
 
@@ -175,6 +177,8 @@ class SpoolSweeper:
         self._rng = rng
         self._wake = asyncio.Event()
         self._wake.set()
+        # Names of those that the store failed at.
+        self._put_off: set[str] = set()
 
     def wake(self) -> None:
         """A task has ended: look whether it left something."""
@@ -194,16 +198,35 @@ class SpoolSweeper:
             self._wake.set()
 
     async def _sweep(self) -> bool:
-        """Takes the leftovers one by one, oldest first. False: the store or the disk does not take them now."""
+        """Takes what is left, one by one. False: the store or the disk does not take it now, or some of it."""
+        failed: set[str] = set()
         try:
-            while leftovers := await self._ledger.spool_leftovers(LEFTOVERS_AT_ONCE):
-                for leftover in leftovers:
-                    await self._take(leftover)
+            while waiting := await self._next(failed):
+                for leftover in waiting:
+                    try:
+                        await self._take(leftover)
+                    except LinkBroken:
+                        failed.add(leftover.artifact.path.name)
+                        if len(failed) == TRIES_A_SWEEP:
+                            raise
             await self._spool.tidy()
         except (LinkError, JournalError, OSError) as error:
             log.warning("Pictures wait in the spool", error=str(error))
-            return False
-        return True
+        else:
+            if not failed:
+                self._put_off.clear()
+                return True
+            log.warning("Some pictures wait in the spool", pictures=len(failed))
+        self._put_off |= failed
+        return False
+
+    async def _next(self, failed: set[str]) -> Sequence[Leftover]:
+        """Oldest first, but first those that have not failed before: one picture's fault is not the others'."""
+        limit = LEFTOVERS_AT_ONCE + len(failed | self._put_off)
+        leftovers = [
+            left for left in await self._ledger.spool_leftovers(limit) if left.artifact.path.name not in failed
+        ]
+        return sorted(leftovers, key=lambda left: left.artifact.path.name in self._put_off)
 
     async def _take(self, leftover: Leftover) -> None:
         picture = leftover.artifact

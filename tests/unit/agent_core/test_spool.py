@@ -23,13 +23,16 @@ from tests.support.agent_parts import (
     told,
     types_of,
 )
+from tests.support.manual_clock import ManualClock
+from tests.support.waiting import until
 
 from muster.agent.group_commit import GroupCommit
 from muster.agent.journal_sqlite import SqliteJournal
-from muster.agent.link import LinkError, LinkRefused
+from muster.agent.link import LinkBroken, LinkError, LinkRefused
 from muster.agent.picture_files import PART_SUFFIX, DiskPictureFiles
 from muster.agent.ports import Spool, SpooledArtifact, SpoolError, StoredArtifact, Task, TaskOutcome, UploadError
-from muster.agent.spool import DiskSpool, SpoolSweeper
+from muster.agent.spool import TRIES_A_SWEEP, DiskSpool, SpoolSweeper
+from muster.contracts.api import UploadTicket
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 from muster.runtime.clock import Clock, SystemClock
@@ -372,3 +375,64 @@ async def test_tidying_removes_what_a_crash_left_half_done_and_nothing_else(
     (tmp_path / "spool" / "orphan.png").write_bytes(PNG)
     await spool.tidy()
     assert list((tmp_path / "spool").iterdir()) == [kept.path]
+
+
+class PickyStore(MemoryBackend):
+    """A store that fails at some pictures, always."""
+
+    async def put_object(self, ticket: UploadTicket, path: Path) -> None:
+        if b"bad" in await asyncio.to_thread(path.read_bytes):
+            raise LinkBroken("500: internal error")
+        await super().put_object(ticket, path)
+
+
+async def test_a_picture_that_the_store_cannot_take_holds_up_no_other(tmp_path: Path, journal: SqliteJournal) -> None:
+    backend = PickyStore()
+    spool = spool_of(tmp_path, journal, backend)
+    for number in range(1, 9):
+        task = await begun(journal, run=number)
+        # The oldest of them are bad, and more than are tried in a row.
+        await spool.add(task, "shot", PNG + (b"bad" if number <= 5 else b"good"))
+        await end(journal, task)
+    async with sweeping(journal, spool):
+        await until(lambda: len(backend.objects) == 3)
+    kept = [leftover.artifact for leftover in await journal.spool_leftovers(10) if leftover.storage_path is None]
+    assert len(kept) == 5, "they are tried for ever"
+
+
+async def test_a_store_that_is_away_is_not_asked_for_each_picture_in_turn(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    asked = 0
+
+    def fault() -> LinkError:
+        nonlocal asked
+        asked += 1
+        return broken()
+
+    spool = spool_of(tmp_path, journal, MemoryBackend(upload_fault=fault))
+    for number in range(1, 21):
+        task = await begun(journal, run=number)
+        await spool.add(task, "shot", PNG)
+        await end(journal, task)
+    clock = ManualClock()
+    sweeper = SpoolSweeper(spool, journal, narrator=narrator(), clock=clock, rng=seeded())
+    async with Background() as background:
+        _ = background.start("sweeper", sweeper.run())
+        await until(lambda: asked == TRIES_A_SWEEP)
+        await clock.advance(0.5)
+    assert asked == TRIES_A_SWEEP
+
+
+async def test_a_picture_that_was_refused_is_forgotten_with_its_run(tmp_path: Path, journal: SqliteJournal) -> None:
+    spool = spool_of(tmp_path, journal, MemoryBackend())
+    task = await begun(journal)
+    picture = await spool.add(task, "shot", PNG)
+    await end(journal, task)
+    await journal.spool_refused(picture.path.name, "no such task")
+    await journal.settle([event.position for event in await journal.pending(100, 1 << 20)], [])
+    assert await journal.prune(CLOCK.now_ms() - 60_000) == 0
+    assert picture.path.exists(), "somebody may want to look at it"
+    assert await journal.prune(CLOCK.now_ms() + 60_000) == 1
+    await spool.tidy()
+    assert not picture.path.exists()
