@@ -21,6 +21,8 @@ from muster.sim.settings import RackSettings
 
 PATIENCE_SEC = 300.0
 LOOK_SEC = 0.05
+# A look at a run of a hundred tasks costs some CPU, of which such a run has none to spare.
+LOOK_SEC_A_TASK = 0.005
 PAGE = 200
 
 
@@ -69,7 +71,7 @@ class WholeRack:
         try:
             async with asyncio.timeout(PATIENCE_SEC):
                 while not holds(run):
-                    await asyncio.sleep(LOOK_SEC)
+                    await asyncio.sleep(LOOK_SEC + LOOK_SEC_A_TASK * len(run.tasks))
                     run = await self.client.run(run_id)
         except TimeoutError:
             raise AssertionError(f"it never became so:\n{describe(run)}\n{self.agent.output}") from None

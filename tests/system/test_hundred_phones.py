@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,16 +74,15 @@ def placed(rows: Sequence[Row], site: WholeRack) -> Placed:
     return [(row, [next(phones) for _ in range(row.phones)]) for row in rows]
 
 
-async def known(site: WholeRack, phone: Phone, *, online: bool) -> None:
-    """Waits until the backend knows the phone where it is, and has had a sign of life if it should."""
+async def known(site: WholeRack, phones: Mapping[Phone, bool]) -> None:
+    """Waits until the backend knows all of them where they are, and has had a sign of life of those that have True."""
 
-    def is_so(devices: dict[str, DeviceView]) -> bool:
-        seen = devices.get(phone.device_id)
-        return seen is not None and (not online or (seen.online and seen.runtime_handle == phone.serial))
+    def is_known(phone: Phone, seen: DeviceView | None) -> bool:
+        return seen is not None and (not phones[phone] or (seen.online and seen.runtime_handle == phone.serial))
 
     async with asyncio.timeout(PATIENCE_SEC):
         devices = await site.devices()
-        while not is_so(devices):
+        while not all(is_known(phone, devices.get(phone.device_id)) for phone in phones):
             await asyncio.sleep(LOOK_SEC)
             devices = await site.devices()
 
@@ -91,12 +90,12 @@ async def known(site: WholeRack, phone: Phone, *, online: bool) -> None:
 async def prepare(site: WholeRack, table: Placed) -> None:
     """Every phone becomes known; then some move or are put into quarantine, and some that were well fall silent."""
     each = [(row, phone) for row, phones in table for phone in phones]
+    await known(site, {phone: row.is_good or row.later is not None for row, phone in each})
+    movers = [phone for row, phone in each if row.moves]
+    for phone in movers:
+        await move(phone, delay(0.2, 0.2, 0.2), site.rack)
+    await known(site, dict.fromkeys(movers, True))
     for row, phone in each:
-        await known(site, phone, online=row.is_good or row.later is not None)
-    for row, phone in each:
-        if row.moves:
-            await move(phone, delay(0.2, 0.2, 0.2), site.rack)
-            await known(site, phone, online=True)
         if row.is_quarantined:
             await site.client.act_on_device(phone.device_id, DeviceActionKind.QUARANTINE)
             await until(partial(site.logged, "Device action"))
