@@ -174,6 +174,25 @@ async def test_seventy_good_phones_succeed_and_thirty_bad_ones_each_have_their_r
         await fails_into_quarantine(site, full)
 
 
+async def test_without_the_casting_tool_two_phones_that_share_a_serialno_are_a_conflict_and_neither_works(
+    tmp_path: Path,
+) -> None:
+    """The casting tool would tell them apart: with it, they are good phones of the table."""
+    file = tmp_path / "rack.yaml"
+    file.write_text(
+        yaml.safe_dump({"phones": [{"character": "healthy", "count": 2, "serial_number": "0123456789ABCDEF"}]})
+    )
+    settings = RackSettings(
+        devices=2, latency="none", vendor_port=None, control_port=None, data_dir=tmp_path / "sim", profile=file
+    )
+    async with whole_rack(tmp_path, settings, TOUR, on_ready="no wait") as site:
+        run = await site.ended(await site.start("tour"))
+        assert [(task.device_id, task.failure_reason) for task in run.tasks] == [
+            ("0123456789ABCDEF", FailureReason.IDENTITY_CONFLICT)
+        ]
+        assert not any("muster-run" in record.text for phone in site.phones for record in phone.log.records())
+
+
 def test_thirty_of_a_hundred_are_bad() -> None:
     rows = with_healthy([*BAD, *GOOD], 100)
     assert sum(row.phones for row in rows if not row.is_good) == 30
