@@ -121,6 +121,17 @@ async def test_the_vendor_tool_acts_on_this_phone_and_its_errors_have_their_reas
         assert gone.failure_reason is FailureReason.VENDOR_WS_ERROR
 
 
+@pytest.mark.parametrize("quirks", [VendorQuirks(silent_share=1.0), VendorQuirks(picture_missing_share=1.0)])
+async def test_a_vendor_tool_that_hangs_costs_no_picture_even_with_the_least_limit(
+    tmp_path: Path, quirks: VendorQuirks
+) -> None:
+    async with site(tmp_path) as rig:
+        assert rig.rack.vendor is not None
+        rig.rack.vendor.quirks = quirks
+        shot = await rig.run({"kind": "screenshot", "timeoutMs": 5_000})
+        assert (shot.status, shot.error_message) == (TaskState.SUCCEEDED, None)
+
+
 @dataclass
 class Started:
     """A phone's `Hazard`: notes each program and the phone's own clock when it starts; freezes once under one."""

@@ -25,11 +25,14 @@ from muster.adb.fence import fenced, refused_at
 from muster.adb.sync import AdbSync
 from muster.agent.ports import Fence, PhoneError, PhoneTooLate, ShellOutput
 from muster.domain.failure import FailureReason
+from muster.domain.limits import STEP_TIMEOUT_MS_MIN
 from muster.runtime.logs import get_logger
 from muster.vendor.errors import VendorError, VendorUnavailable
 from muster.vendor.tool import VendorTool
 
 log = get_logger()
+TOOL_PICTURE_SEC: Final = 4.0
+"""From asking the tool to the whole picture. Less than any step's limit: adb has the rest, should the tool hang."""
 _REASONS: Final[tuple[tuple[type[AdbError], FailureReason, bool], ...]] = (
     # error, reason, whether the command may have reached the phone
     (AdbDeviceMissing, FailureReason.ADB_MISSING, False),
@@ -139,13 +142,8 @@ class AttachedPhone:
     async def screenshot(self) -> bytes:
         """“If the vendor can, use it; if not, adb” (spec/05). Raises PhoneError."""
         tool = self._pictures.vendor_for(self._runtime_handle)
-        if tool is not None:
-            try:
-                return await tool.screen(self._runtime_handle, self._shots_root)
-            except VendorError as error:
-                if isinstance(error, VendorUnavailable):
-                    self._pictures.vendor_failed()
-                log.warning("The vendor tool gave no picture; adb takes it", error=str(error))
+        if tool is not None and (picture := await self._by_tool(tool)) is not None:
+            return picture
         try:
             return await self._adb.screencap(self._runtime_handle)
         except AdbError as error:
@@ -153,3 +151,24 @@ class AttachedPhone:
             if raised.reason is FailureReason.STEP_FAILED:
                 raised.reason = FailureReason.SCREENSHOT_ERROR
             raise raised from error
+
+    async def _by_tool(self, tool: VendorTool) -> bytes | None:
+        """None: it gave none in its time."""
+        try:
+            async with asyncio.timeout(TOOL_PICTURE_SEC) as limit:
+                return await tool.screen(self._runtime_handle, self._shots_root)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._pictures.vendor_failed()
+            log.warning(
+                "The vendor tool gave no picture; adb takes it", error=f"none came within {TOOL_PICTURE_SEC:g} s"
+            )
+        except VendorError as error:
+            if isinstance(error, VendorUnavailable):
+                self._pictures.vendor_failed()
+            log.warning("The vendor tool gave no picture; adb takes it", error=str(error))
+        return None
+
+
+assert TOOL_PICTURE_SEC * 1000 < STEP_TIMEOUT_MS_MIN, "a tool that hangs leaves time for adb"

@@ -1,14 +1,17 @@
 """adb's and the vendor tool's errors in the words of the closed list; pictures by whoever can."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from tests.support.virtual_time import run_in_virtual_time
 
 from muster.adb import errors
 from muster.adb.client import AdbClient
-from muster.agent.attached import AttachedPhone, phone_error
+from muster.agent.attached import TOOL_PICTURE_SEC, AttachedPhone, phone_error
 from muster.agent.ports import PhoneError
 from muster.domain.failure import FailureReason
+from muster.domain.limits import STEP_TIMEOUT_MS_MIN
 from muster.vendor.errors import VendorError, VendorMalformed, VendorRefused, VendorUnavailable
 from muster.vendor.tool import VendorTool
 
@@ -56,14 +59,17 @@ class StubAdb(AdbClient):
 
 
 class StubTool(VendorTool):
-    """Gives one picture, or one error."""
+    """Gives one picture, or one error, or nothing for ever."""
 
-    def __init__(self, picture: bytes | VendorError) -> None:
+    def __init__(self, picture: bytes | VendorError | None) -> None:
         self.picture = picture
 
     async def screen(self, serial: str, root: Path) -> bytes:
+        if self.picture is None:
+            await asyncio.Event().wait()
         if isinstance(self.picture, VendorError):
             raise self.picture
+        assert self.picture is not None
         return self.picture
 
 
@@ -99,6 +105,27 @@ async def test_where_the_vendor_tool_cannot_adb_takes_it(tmp_path: Path, error: 
     attached, pictures = phone(StubTool(error), StubAdb(b"by adb"), tmp_path)
     assert await attached.screenshot() == b"by adb"
     assert pictures.failed is is_silent
+
+
+def test_a_vendor_tool_that_hangs_leaves_time_for_adb(tmp_path: Path) -> None:
+    async def scenario() -> float:
+        attached, pictures = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
+        assert await attached.screenshot() == b"by adb"
+        assert pictures.failed, "the next phone need not wait for it"
+        return asyncio.get_running_loop().time()
+
+    assert run_in_virtual_time(scenario()) == TOOL_PICTURE_SEC < STEP_TIMEOUT_MS_MIN / 1000
+
+
+def test_a_step_that_is_cancelled_while_the_vendor_tool_takes_its_time_is_cancelled(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        attached, pictures = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1.0):
+                await attached.screenshot()
+        assert not pictures.failed
+
+    run_in_virtual_time(scenario())
 
 
 async def test_without_a_vendor_tool_adb_takes_it(tmp_path: Path) -> None:
