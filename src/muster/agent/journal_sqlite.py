@@ -207,9 +207,7 @@ class SqliteJournal:
 
     async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
         """See `Outbox`."""
-        return await self._read(
-            lambda connection: tables.pending(connection, count_max, bytes_max, fresh_since_ms)
-        )
+        return await self._read(lambda connection: tables.pending(connection, count_max, bytes_max, fresh_since_ms))
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
         """See `Outbox`."""
