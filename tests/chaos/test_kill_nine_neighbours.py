@@ -10,12 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.chaos.ends import all_told, dismissed, say, summary, verdict
-from tests.chaos.site import DEVICES, Site, site
+from tests.chaos.site import Site, site
 from tests.support.processes import Process
 from tests.support.waiting import until
 
 KILLS = max(2, int(os.environ.get("KILLS", "8")) // 10)
 ADB_KILLS = max(1, KILLS // 4)
+DEVICES = 10
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 ADB_BACK = "The adb server is back"
 # An upload has no retry in these recipes; its picture is stored later.
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(240 + 12 * KILLS), pytest.
 
 async def test_however_often_the_backend_is_killed_no_event_is_lost_or_applied_twice(tmp_path: Path) -> None:
     rng, began = random.Random(SEED), time.monotonic()
-    async with site(tmp_path) as rig, rig.agent() as agent:
+    async with site(tmp_path, DEVICES) as rig, rig.agent() as agent:
         await agent.wait_for_line("muster agent PC-01 ready")
         # All at once: a new backend knows the phones only from their next heartbeat on.
         for _ in range(KILLS):
@@ -46,7 +47,7 @@ async def test_however_often_the_backend_is_killed_no_event_is_lost_or_applied_t
 
 async def test_the_adb_servers_death_is_one_event_of_the_node_and_held_against_no_phone(tmp_path: Path) -> None:
     rng = random.Random(SEED)
-    async with site(tmp_path) as rig, rig.agent() as agent:
+    async with site(tmp_path, DEVICES) as rig, rig.agent() as agent:
         await agent.wait_for_line("muster agent PC-01 ready")
         for _ in range(ADB_KILLS):
             await rig.add_run("steady")

@@ -25,7 +25,9 @@ def running(view: JournalView) -> int:
     return sum(task.state == "running" for task in view.tasks.values())
 
 
-async def test_a_second_signal_ends_a_draining_agent_at_once_as_safely_as_a_kill(tmp_path: Path) -> None:
+async def test_a_second_signal_ends_at_once_as_safely_as_a_kill_and_a_second_agent_under_the_id_takes_no_work(
+    tmp_path: Path,
+) -> None:
     async with site(tmp_path, devices=2) as rig:
         async with rig.agent() as hasty:
             await hasty.wait_for_line(READY)
@@ -35,30 +37,20 @@ async def test_a_second_signal_ends_a_draining_agent_at_once_as_safely_as_a_kill
             await hasty.wait_for_line("Draining")
             hasty.interrupt()
             assert await hasty.ended() == 130, hasty.output
-            cut_off = read_journal(rig.journal)
-            assert running(cut_off) == 2, "nothing was waited for"
-        async with rig.agent() as last:
-            await last.wait_for_line(READY)
-            await all_told(rig, last)
-            wrong = await dismissed(rig, last)
-    end, found = verdict(rig, [cut_off])
-    assert not [*wrong, *found], "\n".join([*wrong, *found])
-    assert [task.reason for task in end.tasks.values()] == ["node_restarted"] * 2
-
-
-async def test_of_two_agents_under_one_id_on_two_pcs_the_second_is_told_and_takes_no_work(tmp_path: Path) -> None:
-    async with site(tmp_path, devices=2) as rig, rig.agent() as first:
-        await first.wait_for_line(READY)
+        cut_off = read_journal(rig.journal)
+        assert running(cut_off) == 2, "nothing was waited for"
         other = tmp_path / "another-pc"
         other.mkdir()
-        async with rig.agent(other) as second:
-            await second.wait_for_line("Another agent works under this node's id")
-            await rig.add_run("late")
-            await all_told(rig, first)
+        async with rig.agent() as first:
+            await first.wait_for_line(READY)
+            async with rig.agent(other) as second:
+                await second.wait_for_line("Another agent works under this node's id")
+                await rig.add_run("late")
+                await all_told(rig, first)
+                second.interrupt()
+                assert await second.ended() == 0, second.output
             assert not read_journal(other / "node" / "agent" / "journal.sqlite3").tasks
-            second.interrupt()
-            assert await second.ended() == 0, second.output
-        wrong = await dismissed(rig, first)
-    end, found = verdict(rig, [])
+            wrong = await dismissed(rig, first)
+    end, found = verdict(rig, [cut_off])
     assert not [*wrong, *found], "\n".join([*wrong, *found])
-    assert [task.state for task in end.tasks.values()] == ["succeeded"] * 2
+    assert sorted(task.reason or "" for task in end.tasks.values()) == ["", "", "node_restarted", "node_restarted"]
