@@ -191,6 +191,19 @@ def test_a_failed_phone_opens_at_its_failing_step_with_the_tail(backend: DemoBac
     until(lambda: image.evaluate("(element) => element.naturalWidth") == 270, "the screenshot does not load")
 
 
+def test_a_phone_that_came_to_no_step_says_why_and_promises_nothing(backend: DemoBackend, open_page: OpenPage) -> None:
+    run_id = backend.runs.add("one", devices=2)
+    page = live(open_page(f"{backend.url}/runs/{run_id}?sel=SIM-0001"))
+    side = page.locator("#phone")
+    expect(side.locator(".steps li")).to_have_text("No step has reported yet.")
+    refused = {"failure_reason": FailureReason.BATTERY_LOW, "error_message": "the battery is at 9 %: charge it"}
+    backend.move(run_id, "SIM-0001", TaskState.FAILED, ended_at=backend.runs.clock.now_ms(), **refused)
+    expect(tile(page, "SIM-0001")).to_have_text("SIM-0001 Failed battery_low")
+    expect(side.locator('[data-f="error"]')).to_have_text("the battery is at 9 %: charge it")
+    expect(side.locator(".steps li")).to_have_text("It came to no step.")
+    expect(side.locator(".shot")).to_have_text("No screenshot")
+
+
 def test_the_chosen_phone_stays_while_the_wall_changes_around_it(backend: DemoBackend, open_page: OpenPage) -> None:
     run_id = backend.runs.add("one", devices=4)
     page = live(open_page(f"{backend.url}/runs/{run_id}?sel=SIM-0002&status=queued"))

@@ -53,6 +53,7 @@ def test_any_names_can_be_put_in_order(names: list[str]) -> None:
         ({"step_id": "device-preflight"}, "device-preflight"),
         ({"step_id": "device-preflight", "failure_reason": "adb_missing"}, "adb_missing"),
         ({"failure_reason": "battery_low"}, "battery_low"),
+        ({"status": "cancelled", "failure_reason": "cancelled"}, ""),
         ({}, ""),
     ],
 )

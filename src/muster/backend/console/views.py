@@ -36,7 +36,8 @@ class Tile:
     def step(self) -> str:
         """`5/20 login`: where it is, or where it stopped; before its first step, why it came to none."""
         if self.task.step_index is None:
-            return self.task.failure_reason or self.task.step_id or ""
+            reason = None if self.task.status is TaskState.CANCELLED else self.task.failure_reason
+            return reason or self.task.step_id or ""
         total = f"/{self.task.steps_total}" if self.task.steps_total else ""
         return f"{self.task.step_index + 1}{total} {self.task.step_id}"
 

@@ -167,13 +167,16 @@ export class PhonePane {
 
   #showSteps(steps) {
     if (!this.#rows.size) this.at.steps.replaceChildren();
-    if (!steps.length) this.at.steps.replaceChildren(make("li", "muted note", say("no_steps")));
+    const isOver = this.#task?.ended_at != null;
+    if (!steps.length) this.at.steps.replaceChildren(make("li", "muted note", isOver ? say("no_steps_at_all") : say("no_steps")));
     for (const step of steps) this.#showStep(step);
     this.#reveal(steps.find((step) => step.status === "failed") ?? steps.at(-1));
     const shots = steps.filter((step) => step.artifact).map((step) => step.artifact);
     const newest = shots.sort((a, b) => a.taken_at - b.taken_at).at(-1);
     if (newest) this.#showShot(newest.artifact_id, newest.taken_at);
-    else if (!this.at.shot.firstElementChild) this.at.shot.replaceChildren(make("p", "muted", say("no_shot")));
+    else if (!this.#task?.artifact_id && !this.at.shot.querySelector("a")) {
+      this.at.shot.replaceChildren(make("p", "muted", isOver ? say("no_shot_at_all") : say("no_shot")));
+    }
     this.#log.write(steps);
   }
 

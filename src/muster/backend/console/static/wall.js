@@ -34,7 +34,7 @@ export function badgeText(task, now) {
 }
 
 function stepText(task) {
-  if (task.step_index == null) return task.failure_reason ?? task.step_id ?? "";
+  if (task.step_index == null) return (task.status === "cancelled" ? null : task.failure_reason) ?? task.step_id ?? "";
   return `${task.step_index + 1}${task.steps_total ? `/${task.steps_total}` : ""} ${task.step_id}`;
 }
 
