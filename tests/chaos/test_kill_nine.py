@@ -18,6 +18,7 @@ from tests.support.processes import Process
 KILLS = int(os.environ.get("KILLS", "8"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 OPEN_RUNS_MAX = 2
+TELL_EVERY = 20
 STOPS_OF_100 = 12
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240 + 12 * KILLS), pytest.mark.xdist_group("processes")]
@@ -36,6 +37,8 @@ async def test_whenever_the_agent_is_killed_each_phone_ends_in_one_state_and_bot
             view, found = await one_life(rig, rng, kill)
             views.append(view)
             wrong += [f"kill {number} ({kill}): {text}" for text in found]
+            if number % TELL_EVERY == 0:
+                say(f"{number} done, {len(wrong)} things wrong")
         async with rig.agent() as last:
             await last.wait_for_line("muster agent PC-01 ready")
             await all_told(rig, last)
