@@ -10,6 +10,7 @@ import psutil
 import pytest
 from tests.support.adb import dead_port
 from tests.support.adb_phones import VirtualPhone, virtual_phone, wait_for_state
+from tests.support.waiting import until
 
 from muster.adb.client import AdbClient
 from muster.adb.errors import (
@@ -24,6 +25,8 @@ from muster.adb.errors import (
 from muster.adb.protocol import ConnectOutcome, DeviceState
 from muster.adb.sync import AdbSync
 from muster.adb.tracker import track
+from muster.agent.adb_watch import AdbWatch
+from muster.runtime.clock import SystemClock
 from muster.sim.states import PhoneState
 
 
@@ -98,6 +101,27 @@ async def test_tracking_sees_a_phone_go_and_come(phone: VirtualPhone) -> None:
         while not seen[-1] or seen[-1][0].state is not DeviceState.DEVICE or len(seen) < 2:
             seen.append(await anext(lists))
     assert () in seen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no process can be stopped there")
+async def test_the_watch_sees_a_server_that_is_frozen_and_that_it_goes_on(phone: VirtualPhone) -> None:
+    told: list[str] = []
+    client = AdbClient(phone.client.host, phone.client.port, reply_timeout_sec=0.5)
+    watch = AdbWatch(
+        client, lambda entries: told.append(f"{len(entries)} phones"), lambda _: told.append("lost"), SystemClock(),
+        pulse_sec=0.2,
+    )  # fmt: skip
+    server, watching = psutil.Process(phone.server_pid), asyncio.create_task(watch.run())
+    try:
+        await until(lambda: told == ["1 phones"], within_sec=60)
+        server.suspend()
+        await until(lambda: "lost" in told, within_sec=60)
+        server.resume()
+        await until(lambda: told[-1] == "1 phones", within_sec=60)
+    finally:
+        server.resume()
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
 
 
 # ---- connect ---------------------------------------------------------------------------------------------------------
