@@ -1,6 +1,7 @@
 """`muster doctor` and what hangs on this PC: a real adb server with virtual phones, and scripted servers."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.adb import Peer, scripted_server
+from tests.support.adb import Peer, Script, scripted_server
+from tests.support.processes import run_muster
 
 from muster.adb.client import AdbClient
 from muster.adb.protocol import DeviceState
+from muster.agent.identities import Identities
+from muster.agent.identity_file import PHONES_FILE, IdentityFile
 from muster.cli.check_phones import check_adb_program, check_adb_server, check_vendor_tool, look_at_adb
 from muster.cli.finding import Finding
 from muster.runtime.settings import Settings, load_settings
@@ -35,8 +39,8 @@ def block(text: str) -> bytes:
     return b"OKAY" + f"{len(text):04x}{text}".encode()
 
 
-async def seen(version: int, devices: str) -> Sequence[Finding]:
-    """What is found at an adb server of this version with this list of phones."""
+def adb_of(version: int, devices: str) -> Script:
+    """An adb server of this version with this list of phones, none of which answers."""
 
     async def script(peer: Peer) -> None:
         asked = await peer.request()
@@ -45,8 +49,13 @@ async def seen(version: int, devices: str) -> Sequence[Finding]:
         else:
             peer.send(block(f"{version:04x}") if asked == "host:version" else block(devices))
 
-    async with scripted_server(script) as server:
-        return await check_adb_server(settings(server.port))
+    return script
+
+
+async def seen(version: int, devices: str, **variables: Any) -> Sequence[Finding]:
+    """What is found there."""
+    async with scripted_server(adb_of(version, devices)) as server:
+        return await check_adb_server(settings(server.port, **variables))
 
 
 async def test_a_rack_that_is_well_has_no_advice(tmp_path: Path) -> None:
@@ -78,6 +87,26 @@ async def test_each_phone_that_cannot_be_used_is_named_with_what_to_do(tmp_path:
     assert late.serial in clock.detail and well.serial not in clock.detail
     assert "-4000 s" in clock.detail or "-3999 s" in clock.detail or "-4001 s" in clock.detail
     assert all(finding.advice for finding in found if finding.verdict != "ok")
+
+
+async def test_phones_are_called_as_their_agent_calls_them(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    identities = Identities()
+    identities.remember_handle("192.168.0.11:5555", "LABEL-7")
+    identities.remember_handle("ABC123", "ABC123")
+    await IdentityFile(tmp_path / "agent" / PHONES_FILE).save(identities)
+    found = await seen(41, "192.168.0.11:5555\tunauthorized\nABC123\tunauthorized\n", MUSTER_DATA=tmp_path)
+    assert found[1].detail == "2 unauthorized phones: ABC123, LABEL-7 at 192.168.0.11:5555"
+
+
+async def test_what_the_parts_log_never_gets_into_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    (tmp_path / "agent" / PHONES_FILE).write_text("rubbish")
+    async with scripted_server(adb_of(41, "ABC\tdevice\n")) as server:
+        places = ["--data", str(tmp_path), "--adb-server", f"127.0.0.1:{server.port}", "--vendor-url", "none"]
+        ran = await run_muster("doctor", "--node", *places, "--json", cwd=tmp_path)
+    assert "phones" in {finding["check"] for finding in json.loads(ran.stdout)}
+    assert "cannot be read" in ran.stderr
 
 
 async def until_state(client: AdbClient, serial: str, state: DeviceState) -> None:

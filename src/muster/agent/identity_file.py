@@ -3,12 +3,14 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Final
 
 from muster.agent.identities import Identities, from_document, to_document
 from muster.agent.whole_file import replace_file
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+PHONES_FILE: Final = "phones.json"
 
 
 class IdentityFile:

@@ -18,7 +18,7 @@ from muster.agent.adb_watch import AdbWatch
 from muster.agent.attached import AttachedPhone
 from muster.agent.devices import AdbEntry, Registry, Told, VendorEntry
 from muster.agent.half_done import SHOTS
-from muster.agent.identity_file import IdentityFile
+from muster.agent.identity_file import PHONES_FILE, IdentityFile
 from muster.agent.phone_talk import HOW_IS_YOUR_BATTERY, WHO_ARE_YOU, read_battery, read_told
 from muster.agent.ports import DeviceStatus, Phone
 from muster.agent.preflight.node import VendorSilent, VendorWatch
@@ -80,7 +80,7 @@ class AttachedRack:
             VendorTool(self._pool, picture_timeout_sec=VENDOR_PICTURE_TIMEOUT_SEC) if self._pool is not None else None
         )
         self._vendor_watch = VendorWatch(self._ask_vendor, self._saw_vendor, clock)
-        self._identity_file = IdentityFile(settings.folder / "phones.json")
+        self._identity_file = IdentityFile(settings.folder / PHONES_FILE)
         self._registry = Registry()
         self._background = Background()
         self._asking: set[str] = set()

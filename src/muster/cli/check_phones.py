@@ -5,7 +5,8 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from muster.adb.binary import AdbBinaryMissing, find_adb
 from muster.adb.client import AdbClient
 from muster.adb.errors import AdbError, AdbServerGone
 from muster.adb.protocol import AttachedDevice, DeviceState
+from muster.agent.identity_file import PHONES_FILE, IdentityFile
 from muster.cli.finding import Finding, counted, named
 from muster.runtime.settings import Settings
 from muster.vendor.errors import VendorError
@@ -89,7 +91,17 @@ async def check_adb_server(settings: Settings) -> Sequence[Finding]:
     except AdbError as error:
         advice = "another program has this port: end it, or give the agent another one with ADB_SERVER"
         return [Finding("adb server", "bad", f"{address}: {error}", advice)]
-    return [await _of_version(version, str(address)), *_of_phones(phones), *await _of_clocks(client, phones)]
+    called = await _names(settings)
+    in_order = [replace(phone, serial=called.get(phone.serial, phone.serial)) for phone in phones]
+    clocks = await _of_clocks(client, phones, called)
+    return [await _of_version(version, str(address)), *_of_phones(in_order), *clocks]
+
+
+async def _names(settings: Settings) -> Mapping[str, str]:
+    """What the agent of this PC calls the phone at each handle: by that its label, the console and the log know it."""
+    file = IdentityFile(settings.data / "agent" / PHONES_FILE)
+    handles = (await asyncio.to_thread(file.load)).handles
+    return {handle: f"{name} at {handle}" for handle, name in handles.items() if name != handle}
 
 
 async def _of_version(version: int, address: str) -> Finding:
@@ -153,7 +165,7 @@ else:
     _USB_ADVICE: Final = "install the maker's USB driver, and plug the phones in again"
 
 
-async def _of_clocks(client: AdbClient, phones: Sequence[AttachedDevice]) -> list[Finding]:
+async def _of_clocks(client: AdbClient, phones: Sequence[AttachedDevice], called: Mapping[str, str]) -> list[Finding]:
     """Phones are compared with this PC, whose own clock is compared with the backend's elsewhere."""
     ready = [phone.serial for phone in phones if phone.state is DeviceState.DEVICE][:PHONES_ASKED_MAX]
     slots = asyncio.Semaphore(PHONES_AT_ONCE)

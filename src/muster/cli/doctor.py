@@ -17,6 +17,7 @@ from muster.cli.check_phones import check_adb_program, check_adb_server, check_v
 from muster.cli.failing import DONE
 from muster.cli.finding import Check, Finding, counted
 from muster.cli.output import clean, console, tell_json
+from muster.runtime.logs import configure_logs
 from muster.runtime.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -58,6 +59,8 @@ def doctor(
     Example: muster doctor --node --vendor-url none
     """
     settings = settings_with(MUSTER_DATA=data, ADB_SERVER=adb_server, VENDOR_WS_URL=vendor_url, MUSTER_URL=url)
+    # What the parts log of their troubles, the findings tell; stdout is the answer's alone.
+    configure_logs(level="error")
     # As it is from everywhere: whoever reads it may stand elsewhere.
     settings = replace(settings, data=settings.data.absolute())
     both = backend == node
