@@ -36,6 +36,8 @@ class Observed(Protocol):
     def trace(self) -> Trace: ...
     @property
     def reserved(self) -> set[str]: ...
+    @property
+    def is_cared_for(self) -> bool: ...
     def now(self) -> float: ...
 
 
@@ -75,6 +77,9 @@ class Phones:
                 del self.held[device]
             case "begins", (device, work):
                 self._begin(device, work)
+            case "repair", (device, how):
+                if device in self._busy:
+                    raise Violation(f"{device} is {how} while {self._busy[device]} runs there")
             case "ends", (device, work):
                 if self._busy.get(device) == work:
                     del self._busy[device]
@@ -87,10 +92,10 @@ class Phones:
             raise Violation(f"{len(self.held)} tasks at once, and there are {self._world.slots} slots")
 
     def _begin(self, device: str, work: str) -> None:
-        if device not in self.held and work == PROBE_WORK:
+        if work == PROBE_WORK and (device not in self.held or self._world.is_cared_for):
             # Asking whether it answers changes nothing on a phone, so it needs no lock, not even against another agent
-            # of this PC; but nobody asks a phone for which nobody waits (R8.3).
-            if head(self._world, device) != TaskState.WAITING:
+            # of this PC; but nobody asks a phone for which nobody waits (R8.3), unless it is cared for (spec/07).
+            if head(self._world, device) != TaskState.WAITING and not self._world.is_cared_for:
                 raise Violation(f"{device} is asked whether it answers, and no task waits for it")
             return
         if device not in self.held:

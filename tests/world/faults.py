@@ -13,7 +13,7 @@ KINDS = (
     "hang", "drop", "unauthorized", "slow", "fail", "reserved",
     "away", "secret", "lost", "cut", "silent", "error", "double", "held", "refuse", "small_batches", "lagging",
     "full", "io_error", "slow_disk", "upload", "kill", "kill_at_commit", "restart", "clock", "bad_command",
-    "cancel", "stop", "action", "renew", "node_lost", "stuck",
+    "cancel", "stop", "action", "renew", "node_lost", "stuck", "care", "reboot",
 )  # fmt: skip
 # What the backend may refuse for good without making the truth unknowable.
 REFUSABLE = (EventType.TASK_PROGRESS, EventType.RUN_STARTED, EventType.RUN_FINISHED, EventType.TASK_STARTED)
@@ -177,6 +177,8 @@ _DRAW: dict[str, Callable[[random.Random, str, tuple[str, ...], float], list[Spe
     "action": _orders,
     "slow": lambda *_: [],
     "stuck": lambda *_: [],
+    "care": lambda *_: [],
+    "reboot": lambda *_: [],
     "fail": lambda *_: [],
     "bad_command": lambda *_: [],
 }

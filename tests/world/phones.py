@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.world.life import Life
@@ -156,6 +156,7 @@ class SeenRack:
     life: Life
     settle_sec: float
     subscribers: list[asyncio.Event] = field(default_factory=list)
+    why_held_back: Callable[[str], str | None] = lambda _device_id: None
     vendor_ok: bool = True
     last_vendor_ok_ms: int | None = None
 
@@ -181,10 +182,12 @@ class SeenRack:
 
     def status(self, device_id: str) -> DeviceStatus | None:
         phone = self.rack.phones.get(device_id)
-        return phone.status() if phone is not None else None
+        if phone is None:
+            return None
+        return replace(phone.status(), quarantined=self.why_held_back(device_id))
 
     def all(self) -> Sequence[DeviceStatus]:
-        return [phone.status() for phone in self.rack.phones.values()]
+        return [status for device_id in self.rack.phones if (status := self.status(device_id)) is not None]
 
     def resolve(self, device_id: str) -> str:
         return device_id

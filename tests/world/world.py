@@ -9,8 +9,8 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,17 @@ from tests.world.link import MemoryLink, Network
 from tests.world.loop import SeededLoop, Standstill
 from tests.world.operator import Operator
 from tests.world.phones import SeenRack, SimPhone, SimRack
+from tests.world.repairs import SimRepairs
 from tests.world.trace import Trace, Violation
 from tests.world.weather import Weather
 
+from muster.agent.care import CareParts, PhoneCare
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.journal_sqlite import SqliteJournal
+from muster.agent.quarantine_book import QuarantineBook
+from muster.agent.reservations import Reservations
 from muster.agent.scheduler.reporter import SUPERSEDED
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS
 from muster.runtime.ids import id_source
 
 NODE = "PC-01"
@@ -88,6 +93,9 @@ class World:
         self.backend = Backend(NODE, self.trace, self.now, lost_after_sec=self.plan.node_lost_after_sec)
         self.network = Network(self._stream("network"), self.after)
         self.rack = SimRack({device: self._phone(device) for device in self.plan.devices})
+        # As their files do, they outlive the processes.
+        self._quarantine = QuarantineBook(None, _Clock(self))
+        self._reservations = Reservations(None, _Clock(self))
         self.lives = 0
         self._life: Life | None = None
         self._main: asyncio.Task[None] | None = None
@@ -109,6 +117,10 @@ class World:
         )
         self._operator = Operator(self.backend, id_source(_Clock(self), self._stream("ids")), self.after)
         self._fill_agenda()
+
+    @property
+    def is_cared_for(self) -> bool:
+        return "care" in self.plan.kinds
 
     @property
     def slots(self) -> int:
@@ -326,7 +338,9 @@ class World:
             spool_folder=SPOOL,
             open_commits=open_commits,
         )
-        rack = SeenRack(self.rack, self.trace, life, settle_sec=rng.uniform(0.0, 2.0))
+        rack = SeenRack(
+            self.rack, self.trace, life, settle_sec=rng.uniform(0.0, 2.0), why_held_back=self._quarantine.why
+        )
         ports = AgentPorts(
             clock=clock,
             rng=rng,
@@ -339,10 +353,29 @@ class World:
             files=MemoryPictureFiles(self.disk, life),
             verify_picture=_as_it_is,
         )
-        async with journal:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(journal)
+            if self.is_cared_for:
+                care = await stack.enter_async_context(self._care(rack, clock, rng))
+                ports = replace(ports, actions=care, care=care)
             await Agent(self._settings(), ports).run(
                 on_ready=lambda _line: self.trace.note("life", life.number, "settled")
             )
+
+    def _care(self, rack: SeenRack, clock: _Clock, rng: random.Random) -> PhoneCare:
+        return PhoneCare(
+            CareParts(
+                phones=rack,
+                repairs=SimRepairs(rack, clock, rng),
+                book=self._quarantine,
+                clock=clock,
+                announce=self.rack.is_changed,
+                server_lost_at=lambda: None,
+                reservations=self._reservations,
+                grace_ms=DEVICE_GRACE_WAIT_MS,
+                may_reboot="reboot" in self.plan.kinds,
+            )
+        )
 
     def _settings(self) -> AgentSettings:
         return AgentSettings(

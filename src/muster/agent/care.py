@@ -14,6 +14,7 @@ from muster.agent.ports import DeviceStatus, Phones, ReserveTerms
 from muster.agent.quarantine import Event, Isolate, Probed, Release, TaskEnded
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.recovery import PAUSE_SEC, Climb, Move, Seen, decide, is_tcp, should_restart_server
+from muster.agent.repair_turns import RepairTurns
 from muster.agent.repairs import RepairFailed, Repairs
 from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
@@ -59,7 +60,6 @@ class _Lost:
 class _Notes:
     """What is remembered of phones from one look to the next."""
 
-    busy: Counter[str] = field(default_factory=Counter)
     began_at: dict[str, float] = field(default_factory=dict)
     lost: dict[str, _Lost] = field(default_factory=dict)
     in_hand: Counter[str] = field(default_factory=Counter)
@@ -74,6 +74,7 @@ class PhoneCare:
     def __init__(self, parts: CareParts) -> None:
         self._parts = parts
         self._notes = _Notes()
+        self._turns = RepairTurns()
         self._slots = asyncio.Semaphore(RECOVERIES_AT_ONCE)
         self._background = Background()
 
@@ -93,15 +94,15 @@ class PhoneCare:
 
     # ---- tasks -------------------------------------------------------------------------------------------------------
 
-    def began(self, device_id: str) -> None:
+    async def began(self, device_id: str) -> None:
         """See `DeviceCare`."""
         name = self._name(device_id)
-        self._notes.busy[name] += 1
+        await self._turns.begin(name)
         self._notes.began_at[name] = self._now()
 
     def left(self, device_id: str) -> None:
         """See `DeviceCare`."""
-        _less(self._notes.busy, self._name(device_id))
+        self._turns.end(self._name(device_id))
 
     async def ended(self, device_id: str, reason: FailureReason | None) -> None:
         """See `DeviceCare`. A loss of the adb server is the node's trouble: it is held against no phone."""
@@ -127,8 +128,12 @@ class PhoneCare:
         """See `DeviceCare`."""
         name = self._name(device_id)
         status = self._parts.phones.status(name)
-        if status is None or status.state is AttachState.UNAUTHORIZED or self._notes.in_hand[name]:
+        if status is None or status.state is AttachState.UNAUTHORIZED:
             return
+        self._turns.ask(name)
+        if self._notes.in_hand[name]:
+            return
+        self._notes.in_hand[name] += 1
         until = self._now() + self._parts.grace_ms / 1000
         _ = self._background.start(f"care: recover {name}", self._climb(name, Climb(status.runtime_handle, until)))
 
@@ -150,7 +155,7 @@ class PhoneCare:
         return None
 
     def _repair_refusal(self, name: str, status: DeviceStatus) -> str | None:
-        if name in self._notes.busy:
+        if name in self._turns.busy:
             return "a task is running on the phone: stop it first"
         if status.state is AttachState.MISSING and not is_tcp(status.runtime_handle):
             return "the phone is not attached: check its cable, hub and power"
@@ -189,7 +194,9 @@ class PhoneCare:
         repairs = self._parts.repairs
         self._notes.in_hand[name] += 1
         try:
-            async with self._slots:
+            async with self._slots, self._turns.repair(name):
+                if name in self._turns.busy:
+                    raise RepairFailed("a task has begun on the phone")
                 if action is DeviceActionKind.REBOOT:
                     await repairs.reboot(handle)
                 elif not is_tcp(handle):
@@ -207,11 +214,10 @@ class PhoneCare:
     # ---- the ladder --------------------------------------------------------------------------------------------------
 
     async def _climb(self, name: str, climb: Climb) -> None:
-        self._notes.in_hand[name] += 1
         try:
             async with self._slots:
                 move = Move.ASK
-                while move not in (Move.RECOVERED, Move.GIVE_UP):
+                while move not in (Move.RECOVERED, Move.GIVE_UP) and self._turns.may_repair(name):
                     seen = await self._make(move, name, climb)
                     move = decide(climb, seen, self._now())
         finally:
@@ -219,7 +225,7 @@ class PhoneCare:
         log.info("Phone that did not answer", device_id=name, end=move.value, repairs=climb.repairs)
         if move is Move.GIVE_UP:
             self._notes.given_up.add(name)
-        else:
+        elif move is Move.RECOVERED:
             self._notes.given_up.discard(name)
 
     async def _make(self, move: Move, name: str, climb: Climb) -> Seen:
@@ -229,7 +235,8 @@ class PhoneCare:
                 return Seen.PORT_OPEN if await repairs.port_answers(climb.handle) else Seen.PORT_CLOSED
             case Move.RECONNECT | Move.REATTACH:
                 try:
-                    await (repairs.reattach if move is Move.REATTACH else repairs.reconnect)(climb.handle)
+                    async with self._turns.repair(name):
+                        await (repairs.reattach if move is Move.REATTACH else repairs.reconnect)(climb.handle)
                 except RepairFailed as error:
                     log.info("Connection not repaired", device_id=name, runtime_handle=climb.handle, error=str(error))
                 return Seen.REPAIRED
@@ -282,7 +289,8 @@ class PhoneCare:
         try:
             async with self._slots:
                 if await self._parts.repairs.port_answers(handle):
-                    await self._parts.repairs.reattach(handle)
+                    async with self._turns.repair(name):
+                        await self._parts.repairs.reattach(handle)
                     log.info("Phone connected again", device_id=name, runtime_handle=handle)
         except RepairFailed as error:
             log.debug("Phone not connected again", device_id=name, runtime_handle=handle, error=str(error))
@@ -295,14 +303,15 @@ class PhoneCare:
         since = None if notes.server_restarted_at is None else now - notes.server_restarted_at
         given_up = len(notes.given_up & ready)
         # Whoever has reserved a phone may be at work on it, over the same server.
-        running = len(notes.busy) + self._parts.reservations.count()
+        running = len(self._turns.busy) + self._parts.reservations.count()
         if not should_restart_server(known=len(ready), given_up=given_up, running=running, since_last_sec=since):
             return
         notes.server_restarted_at = now
         notes.given_up.clear()
         log.warning("No phone answers: the adb server is restarted", phones=given_up)
         try:
-            await self._parts.repairs.restart_server()
+            async with self._turns.repair(None):
+                await self._parts.repairs.restart_server()
         except RepairFailed as error:
             log.warning("The adb server could not be restarted", error=str(error))
 
@@ -320,6 +329,7 @@ class PhoneCare:
         for table in (self._notes.lost, self._notes.began_at):
             for name in table.keys() - known:
                 table.pop(name)
+        self._turns.forget(known)
         self._notes.given_up &= known
         self._notes.rebooted &= known
 

@@ -15,7 +15,7 @@ class CaredExecutor:
 
     async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
         """See `Executor`."""
-        self._care.began(task.device_id)
+        await self._care.began(task.device_id)
         try:
             return await self._executor.execute(task, report)
         finally:

@@ -147,8 +147,8 @@ class Phones(Protocol):
 class DeviceCare(Protocol):
     """Who brings phones back that do not answer, and keeps out those that fail again and again (spec/07)."""
 
-    def began(self, device_id: str) -> None:
-        """A task of the phone is being executed."""
+    async def began(self, device_id: str) -> None:
+        """A task of the phone is being executed from its return on; it waits for a repair that is under way."""
         ...
 
     def left(self, device_id: str) -> None:
@@ -167,7 +167,7 @@ class DeviceCare(Protocol):
 class NoDeviceCare:
     """`DeviceCare` of a node that can only wait."""
 
-    def began(self, device_id: str) -> None:
+    async def began(self, device_id: str) -> None:
         """See `DeviceCare`."""
 
     def left(self, device_id: str) -> None:

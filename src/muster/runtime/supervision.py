@@ -10,7 +10,8 @@ class Background:
     """Owns a set of named tasks. `async with` it: leaving cancels what still runs and waits for it.
 
     A task that dies of an exception is a bug: the exception is raised where the owner waits (`async with` ends),
-    never swallowed, because the underlying TaskGroup cancels its siblings and re-raises.
+    never swallowed, because the underlying TaskGroup cancels its siblings and re-raises. An error of the owner's own is
+    raised as it is.
     """
 
     def __init__(self) -> None:
@@ -26,7 +27,11 @@ class Background:
     ) -> None:
         for task in self._tasks:
             task.cancel()
-        await self._group.__aexit__(kind, error, trace)
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions != (error,):
+                raise
 
     def start(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Runs `work` until it ends or the owner does."""

@@ -37,6 +37,7 @@ class ScriptedRepairs:
     done: list[str] = field(default_factory=list)
     on_repair: Callable[[str], None] = lambda _: None
     fails: str | None = None
+    until: asyncio.Event | None = None
     at_once: int = 0
     at_once_max: int = 0
 
@@ -55,6 +56,8 @@ class ScriptedRepairs:
 
     async def reconnect(self, handle: str) -> None:
         self._do(f"reconnect {handle}")
+        if self.until is not None:
+            await self.until.wait()
 
     async def reattach(self, handle: str) -> None:
         self._do(f"reattach {handle}")
@@ -91,7 +94,7 @@ class Ward:
 
     async def fail(self, device_id: str, times: int, reason: FailureReason | None = HUNG) -> None:
         for _ in range(times):
-            self.care.began(device_id)
+            await self.care.began(device_id)
             self.care.left(device_id)
             await self.care.ended(device_id, reason)
 
@@ -174,7 +177,7 @@ async def test_the_loss_of_the_adb_server_is_held_against_no_phone() -> None:
     async with ward() as room:
         name = room.add(USB)
         for _ in range(5):
-            room.care.began(name)
+            await room.care.began(name)
             await room.clock.advance(1)
             room.server_lost.append(room.clock.monotonic())
             await room.care.ended(name, FailureReason.ADB_MISSING)
@@ -246,7 +249,7 @@ async def test_what_cannot_be_done_to_a_phone_is_said_before() -> None:
         gone = room.add(USB, "GONE", state=AttachState.MISSING)
         assert "not attached" in (room.care.refusal(gone, reboot) or "")
         busy = room.add("USB2", "BUSY")
-        room.care.began(busy)
+        await room.care.began(busy)
         assert "a task is running" in (room.care.refusal(busy, reboot) or "")
         room.care.left(busy)
         assert room.care.refusal(busy, reboot) is None
@@ -354,7 +357,7 @@ async def test_a_tcp_phone_that_adb_forgot_is_looked_for_ever_more_seldom_and_fe
 async def test_the_adb_server_is_restarted_when_no_phone_answers_any_more_and_no_task_runs() -> None:
     async with ward() as room:
         names = [room.add(f"USB{number}", f"P{number}") for number in range(3)]
-        room.care.began("P0")
+        await room.care.began("P0")
         for name in names:
             room.care.unresponsive(name)
         await room.clock.advance(40)
@@ -386,3 +389,47 @@ async def test_a_phone_is_busy_until_its_task_has_left_it_also_when_that_is_stop
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert room.care.refusal(name, DeviceActionKind.REBOOT) is None
+
+
+async def test_what_was_asked_for_before_a_task_began_is_not_done_under_its_hands() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        await room.fail(name, 1)
+        await room.care.began(name)
+        await room.clock.advance(60)
+        assert room.repairs.done == [], "the last task missed it, and the next one is at work"
+        room.care.unresponsive(name)
+        await room.clock.advance(4)
+        assert room.repairs.done == [f"reconnect {USB}"], "this one misses it too, and waits"
+
+
+async def test_a_task_that_misses_its_phone_while_it_is_still_looked_after_for_the_last_one_has_it_repaired() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        await room.fail(name, 1)
+        await room.care.began(name)
+        room.care.unresponsive(name)
+        await room.clock.advance(4)
+        assert room.repairs.done == [f"reconnect {USB}"]
+
+
+async def test_a_task_begins_when_the_repair_of_its_phone_is_over() -> None:
+    async with ward() as room:
+        name, over = room.add(USB), asyncio.Event()
+        room.repairs.until = over
+        room.care.begin(name, DeviceActionKind.RECONNECT)
+        await room.clock.advance(1)
+        beginning = asyncio.ensure_future(room.care.began(name))
+        await room.clock.advance(1)
+        assert room.repairs.done == [f"reconnect {USB}"] and not beginning.done()
+        over.set()
+        await asyncio.wait_for(beginning, 20)
+
+
+async def test_an_operators_repair_is_not_done_to_a_phone_on_which_a_task_has_begun_meanwhile() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        room.care.begin(name, DeviceActionKind.REBOOT)
+        await room.care.began(name)
+        await room.clock.advance(1)
+        assert room.repairs.done == []
