@@ -24,9 +24,11 @@ NODE_ID = "PC-01"
 
 @dataclass(frozen=True)
 class Rig:
-    """What runs. `adb_server`: host and port. `data`: the data folder of backend and agent."""
+    """What runs. `adb_server`: host and port. `data`: the data folder of backend and agent. `secret`: the node's."""
 
     client: MusterClient
+    url: str
+    secret: str
     control: Wire
     agent: Child
     adb_server: tuple[str, int]
@@ -83,7 +85,7 @@ async def rig(
         control = Wire(place_of("control", places) or "", None, None)
         try:
             async with MusterClient(address["url"]) as client:
-                yield Rig(client, control, agent, (host, int(port)), folder)
+                yield Rig(client, address["url"], secret, control, agent, (host, int(port)), folder)
         finally:
             await control.close()
 

@@ -55,6 +55,11 @@ class Child:
         self._ready: asyncio.Future[re.Match[str]] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read_output(), name=f"output of {plan.name}")
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     async def ready(self) -> re.Match[str]:
         """The ready line. Raises CommandFailed when the child ends or `READY_SEC_MAX` passes before it comes."""
         ended = asyncio.create_task(self.ended())

@@ -78,7 +78,7 @@ JOURNAL_KEEP_DAYS: Final = 30
 OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
 OUTBOX_COALESCE_MS: Final = 3
 # Twenty phones at work make 150 events a second: sent one by one, the requests would cost the agent more than the work.
-OUTBOX_PACE_MS: Final = 50
+OUTBOX_PACE_MS: Final = 100
 # What is younger has half of each batch for itself, so that a backlog of days does not hide the present.
 OUTBOX_FRESH_SEC: Final = 10
 OUTBOX_AUTH_RETRY_SEC: Final = 30.0
