@@ -30,7 +30,10 @@ _log = get_logger()
 
 
 class VendorPool:
-    """Up to `size` connections to the tool at `url`, opened when needed. Use as `async with`, or call `close()`."""
+    """Up to `size` connections to the tool at `url`, opened when needed. Use as `async with`, or call `close()`.
+
+    And one more for what is asked of the tool itself: phones that hang on all the others must not make it look gone.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class VendorPool:
     ) -> None:
         self.url = url
         self._slots = asyncio.Semaphore(size)
+        self._own_slot = asyncio.Semaphore(1)
         self._idle: list[ClientConnection] = []
         self._closed = False
         self._open_timeout_sec = open_timeout_sec
@@ -58,13 +62,15 @@ class VendorPool:
         data: Mapping[str, str] | None = None,
         *,
         timeout_sec: float | None = None,
+        of_tool: bool = False,
     ) -> VendorAnswer:
         """Sends one request and gives its own answer, whatever its code. Raises VendorUnavailable, VendorMalformed.
 
+        `of_tool`: no phone has to do anything for it, so it waits for none.
         After a time-out or a cancellation the tool may still do what it was asked.
         """
         text = request(action, serials, data)
-        async with self._slot():
+        async with self._slot(self._own_slot if of_tool else self._slots):
             connection = await self._take()
             try:
                 answer = await self._exchange(connection, text, timeout_sec or self._answer_timeout_sec)
@@ -94,10 +100,10 @@ class VendorPool:
         self.close()
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _slot(self, slots: asyncio.Semaphore) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._wait_timeout_sec):
-                await self._slots.acquire()
+                await slots.acquire()
         except TimeoutError:
             raise VendorUnavailable(
                 f"every connection to the vendor tool was busy for {self._wait_timeout_sec:g} s"
@@ -105,7 +111,7 @@ class VendorPool:
         try:
             yield
         finally:
-            self._slots.release()
+            slots.release()
 
     async def _take(self) -> ClientConnection:
         """An idle connection with nothing unread on it, else a new one. Raises VendorUnavailable."""

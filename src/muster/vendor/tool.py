@@ -23,7 +23,7 @@ class VendorTool:
 
     async def list(self, *, timeout_sec: float | None = None) -> VendorList:
         """Every phone that the tool knows. The same `only_serial` twice is told as it is, for the caller to judge."""
-        listed = parse_list(await self._ask("list", timeout_sec=timeout_sec))
+        listed = parse_list(await self._ask("list", timeout_sec=timeout_sec, of_tool=True))
         if isinstance(listed, Malformed):
             raise VendorMalformed(f"the vendor tool's answer is malformed: {listed.detail}")
         return listed
@@ -61,8 +61,10 @@ class VendorTool:
         data: dict[str, str] | None = None,
         *,
         timeout_sec: float | None = None,
+        of_tool: bool = False,
     ) -> Json:
-        answer = await self._pool.request(action, [serial] if serial else [], data, timeout_sec=timeout_sec)
+        serials = [serial] if serial else []
+        answer = await self._pool.request(action, serials, data, timeout_sec=timeout_sec, of_tool=of_tool)
         if answer.code != CODE_DONE:
             raise VendorRefused(answer.code, answer.message)
         return answer.data

@@ -10,6 +10,7 @@ from websockets.asyncio.server import ServerConnection
 from muster.domain.failure import FailureReason
 from muster.vendor.errors import VendorMalformed, VendorUnavailable
 from muster.vendor.pool import VendorPool
+from muster.vendor.tool import VendorTool
 
 
 async def test_a_request_gets_its_own_answer_and_the_connection_is_used_again() -> None:
@@ -217,3 +218,23 @@ async def test_an_address_without_a_possible_port_is_a_tool_that_is_not_there(ur
     async with VendorPool(url) as pool:
         with pytest.raises(VendorUnavailable, match="no vendor tool at"):
             await pool.request("list")
+
+
+async def test_phones_that_hang_on_every_connection_do_not_hide_that_the_tool_is_there() -> None:
+    hung = asyncio.Event()
+
+    async def only_lists(connection: ServerConnection, request: dict[str, Any]) -> None:
+        if request["action"] == "list":
+            await connection.send(answer([]))
+        else:
+            hung.set()
+
+    async with vendor_tool(only_lists) as tool, VendorPool(tool.url, size=2, wait_timeout_sec=5) as pool:
+        stuck = [asyncio.create_task(pool.request("screen", timeout_sec=30)) for _ in range(6)]
+        await hung.wait()
+        for _ in range(3):
+            assert (await VendorTool(pool).list(timeout_sec=5)).devices == ()
+        assert tool.opened <= 3, "and it is one connection more, however often it is asked"
+        for task in stuck:
+            task.cancel()
+        await asyncio.gather(*stuck, return_exceptions=True)
