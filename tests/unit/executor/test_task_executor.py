@@ -164,3 +164,12 @@ def test_the_log_hears_of_a_start_and_of_failed_steps_and_of_the_end_from_who_jo
     assert {(line["run_id"], line["node_id"], line["device_id"]) for line in lines} == {
         ("0190a000-0000-7000-8000-000000000001", "PC-01", "ABC123")
     }
+
+
+def test_a_step_that_is_not_sampled_on_this_phone_is_recorded_as_skipped_in_every_attempt() -> None:
+    bench = Bench()
+    outcome = bench.run(adb("never", probability=0.0), adb("always", probability=1.0))
+    again = bench.run(adb("never", probability=0.0), adb("always", probability=1.0))
+    assert outcome.status is again.status is TaskState.SUCCEEDED
+    assert bench.told.story == 2 * ["never:skipped", "always:running", "always:completed"]
+    assert bench.told.steps[0].log_snippet == "not sampled"
