@@ -17,8 +17,9 @@ from muster.sim.adbd.daemon import AdbDaemon
 BANNER = b"device::ro.product.name=bench;ro.product.model=Bench;ro.product.device=bench;features=shell_v2,cmd"
 PICTURE_BYTES = 299_990
 PIECE_BYTES = 64 * 1024
-"""adbd frames what one read of the program's socket pair gives, 1 MiB at most (its shell_service.cpp); a `screencap` that
-writes its PNG while it encodes it never has so much waiting. Smaller pieces cost every client more, the server most."""
+"""adbd frames what one read of the program's socket pair gives, 1 MiB at most (its shell_service.cpp); a `screencap`
+that writes its PNG while it encodes it never has so much waiting. Smaller pieces cost every client more, and the server
+most."""
 Send = Callable[[bytes], Awaitable[None]]
 
 
