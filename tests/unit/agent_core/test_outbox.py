@@ -33,7 +33,7 @@ from muster.agent.link import LinkError, LinkRefused
 from muster.agent.outbox import OutboxSender
 from muster.agent.ports import TaskOutcome
 from muster.contracts.events import EventVerdict, NodeHeartbeat
-from muster.domain.limits import EVENT_BATCH_MAX
+from muster.domain.limits import EVENT_BATCH_MAX, OUTBOX_PACE_MS
 from muster.domain.task import TaskState
 from muster.runtime.clock import Clock, SystemClock
 from muster.runtime.ids import id_source
@@ -124,7 +124,7 @@ async def test_a_backend_that_is_gone_gets_everything_when_it_is_back(journal: S
         assert await sender.flush(20)
     assert len(backend.applied) == 6
     # The shorter ones let a burst come together. A busy machine takes its part of a wait before it begins.
-    waits = [round(seconds) for seconds in clock.slept if seconds >= 0.1]
+    waits = [round(seconds) for seconds in clock.slept if seconds > OUTBOX_PACE_MS / 1000]
     # 1, 2, 5, 10, 30, then 30 for ever, each ±20 %.
     assert len(waits) == 8
     for wait, rung in zip(waits, [1, 2, 5, 10, 30, 30, 30, 30], strict=True):
