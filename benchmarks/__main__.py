@@ -4,9 +4,11 @@ import argparse
 import importlib
 import pkgutil
 import sys
+import time
 from types import ModuleType
 
 import benchmarks
+from benchmarks._claims import MADE
 
 
 def run() -> int:
@@ -17,7 +19,12 @@ def run() -> int:
     chosen = parser.parse_args().names or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    return max([_run_one(importlib.import_module(f"benchmarks.{name}")) for name in chosen], default=0)
+    began = time.monotonic()
+    status = max([_run_one(importlib.import_module(f"benchmarks.{name}")) for name in chosen], default=0)
+    print(f"── {len(MADE)} claims, {sum(not claim.is_met for claim in MADE)} not met; {time.monotonic() - began:.0f} s")
+    for claim in MADE:
+        print(claim)
+    return status
 
 
 def _run_one(module: ModuleType) -> int:

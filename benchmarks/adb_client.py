@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 
 from benchmarks._adb_clients import CLIENTS, CONCURRENCY, Cost, Job
+from benchmarks._claims import judge
 from muster.adb.binary import find_adb
 from muster.adb.client import AdbClient
 from muster.adb.server import ensure_server
@@ -150,7 +151,4 @@ def _tell(workload: str, costs: Costs) -> None:
 
 def _judge(costs: Costs, workload: str, what: str, limit: float) -> int:
     ratio = statistics.median(_ratios(costs, OURS, workload, what))
-    met = ratio >= limit if what == RATE else ratio <= limit
-    claim = f"{'≥' if what == RATE else '≤'} {limit:.2f}"
-    print(f"{'met    ' if met else 'NOT MET'} {OURS}, {workload}: {what} {ratio:.2f} × {BASE} (claim {claim})")
-    return 0 if met else 1
+    return judge(f"{OURS}, {workload}: {what}", ratio, limit, f"× {BASE}", is_least=what == RATE)

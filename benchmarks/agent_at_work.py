@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks._claims import judge
 from benchmarks._picture_work import PictureCost, PictureJob
 from benchmarks._rig import Rig, rig
 from muster.contracts.api import CreateRun
@@ -72,8 +73,8 @@ def main() -> int:
     print(f"  agent {percent:.1f} % of a core, of it the pictures themselves {pictures_percent:.1f} %")
     print(f"  besides them {1000 * (percent - pictures_percent) / 100 * work.seconds / work.tasks_ended:.1f} ms a task")
     return max(
-        _judge("resident at most", work.rss_mb_max, RSS_CLAIM_MB, "MB"),
-        _judge("CPU besides the pictures", percent - pictures_percent, CPU_CLAIM_PERCENT, "% of a core"),
+        judge("resident at most", work.rss_mb_max, RSS_CLAIM_MB, "MB"),
+        judge("CPU besides the pictures", percent - pictures_percent, CPU_CLAIM_PERCENT, "% of a core"),
     )
 
 
@@ -138,9 +139,3 @@ async def _picture_cost(running: Rig, task_ids: Sequence[str]) -> PictureCost:
 def _cpu_sec(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _judge(what: str, value: float, claim: float, unit: str) -> int:
-    met = value < claim
-    print(f"{'ok  ' if met else 'FAIL'} {what}: {value:.1f} {unit}, claimed below {claim:g}")
-    return 0 if met else 1

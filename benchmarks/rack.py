@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import psutil
 
+from benchmarks._claims import judge
 from muster.adb.client import AdbClient
 from muster.adb.server import AdbServer, ensure_server
 
@@ -59,8 +60,8 @@ async def _hundred() -> int:
             after = rack.process.memory_info().rss / MB
     print(f"{PHONES} phones online in {rack.start_sec:.1f} s; resident after a picture of each: {after:.0f} MB")
     return max(
-        _judge("resident at rest", resting, RSS_CLAIM_MB, "MB"),
-        _judge("CPU when idle", percent, CPU_CLAIM_PERCENT, "% of a core"),
+        judge("resident at rest", resting, RSS_CLAIM_MB, "MB"),
+        judge("CPU when idle", percent, CPU_CLAIM_PERCENT, "% of a core"),
     )
 
 
@@ -79,11 +80,9 @@ async def _thousand() -> int:
         names = [name for server in servers for name in await _serial_numbers(server.client())]
         rate = len(names) / (time.monotonic() - start)
     wanted = MANY_PROCESSES * MANY_PER_PROCESS
-    met = len(names) == len(set(names)) == wanted
     print(f"{MANY_PROCESSES} processes, {resident:.0f} MB together; getprop of each: {rate:.0f}/s, {AT_ONCE} at once")
-    verdict = f"{len(set(names))} different phones answered on {SERVERS} adb servers, claimed {wanted}"
-    print(f"{'ok  ' if met else 'FAIL'} {verdict}")
-    return 0 if met else 1
+    assert len(names) == len(set(names)), "each phone is known to one server, under one name"
+    return judge(f"different phones that answer on {SERVERS} adb servers", len(names), wanted, "phones", is_least=True)
 
 
 @asynccontextmanager
@@ -153,9 +152,3 @@ async def _each(client: AdbClient, work: Callable[[str], Awaitable[T]]) -> list[
 def _cpu_sec(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-def _judge(what: str, value: float, claim: float, unit: str) -> int:
-    met = value < claim
-    print(f"{'ok  ' if met else 'FAIL'} {what}: {value:.1f} {unit}, claimed below {claim:g}")
-    return 0 if met else 1

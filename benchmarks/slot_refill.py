@@ -25,6 +25,7 @@ from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks._claims import judge
 from benchmarks._rig import Rig, rig
 from benchmarks._timed_agent import LOCK_TIMES
 from muster.adb.client import AdbClient
@@ -68,8 +69,8 @@ def main() -> int:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     paced = measured.refills[PACED]
     return max(
-        _judge(f"p50, {PACED}", _quantile(paced, 50), P50_CLAIM_MS),
-        _judge(f"p99, {PACED}", _quantile(paced, 99), P99_CLAIM_MS),
+        judge("slot released → next phone's first command, p50", _quantile(paced, 50), P50_CLAIM_MS, "ms"),
+        judge("slot released → next phone's first command, p99", _quantile(paced, 99), P99_CLAIM_MS, "ms"),
     )
 
 
@@ -155,9 +156,3 @@ def _quantile(values: Sequence[float], per_cent: int) -> float:
 def _tell(what: str, values: Sequence[float]) -> None:
     p50, p99 = _quantile(values, 50), _quantile(values, 99)
     print(f"  {what:<52} p50 {p50:6.1f}   p99 {p99:6.1f}   max {max(values):6.1f}   ({len(values)})")
-
-
-def _judge(what: str, value: float, claim: float) -> int:
-    met = value < claim
-    print(f"{'ok  ' if met else 'FAIL'} {what} {value:.1f} ms, claimed below {claim:g} ms")
-    return 0 if met else 1
