@@ -1,11 +1,12 @@
 """Files to and from a phone over `sync:`, one connection each, with a limit on size and on silence."""
 
 import asyncio
+import functools
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from muster.adb.client import AdbClient
 from muster.adb.connection import Connection
@@ -84,7 +85,7 @@ class AdbSync:
         part = target.with_name(f".{target.name}.part")
         try:
             size = 0
-            with await asyncio.to_thread(part.open, "wb") as file:
+            with await _opened(part, "wb") as file:
                 async with self._session(path_request(b"RECV", remote)) as session:
                     while isinstance(event := await session.event(), Chunk):
                         size += len(event.data)
@@ -101,7 +102,7 @@ class AdbSync:
         """Writes bytes or a file of this PC to `remote`, whose parent folders the phone makes. Reports success only
         after the phone has said so; cancelled or failed, a part of the file may be left on the phone."""
         request = send_request(remote, mode)
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else await asyncio.to_thread(source.open, "rb")
+        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else await _opened(source, "rb")
         with file:
             async with self._session(request) as session, session.watched_answer() as answer:
                 sent = 0
@@ -118,6 +119,24 @@ class AdbSync:
             session = _Session(stream, SyncDecoder(listing=listing), self._silence_timeout_sec)
             await session.send(request)
             yield session
+
+
+async def _opened(path: Path, mode: Literal["rb", "wb"]) -> BinaryIO:
+    """The file, opened in a thread. Cancelled meanwhile, it is closed once it is open; one that is begun here goes."""
+    opening = asyncio.get_running_loop().run_in_executor(None, path.open, mode)
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(functools.partial(_drop, path if mode == "wb" else None))
+        raise
+
+
+def _drop(begun: Path | None, opening: "asyncio.Future[BinaryIO]") -> None:
+    if opening.cancelled() or opening.exception() is not None:
+        return
+    opening.result().close()
+    if begun is not None:
+        begun.unlink(missing_ok=True)
 
 
 def _expect_end(event: SyncEvent) -> None:
