@@ -32,7 +32,7 @@ from muster.recipe.model import STEP_MODELS, Recipe, StepBase
 from muster.recipe.parse import parse_recipe
 from muster.vendor.protocol import request
 
-VALUES = int(os.environ.get("HOSTILE_PLACES", "120"))
+VALUES = int(os.environ.get("HOSTILE_PLACES", "60"))
 SEED = int(os.environ.get("HOSTILE_SEED", "1"))
 BATCH = 100
 pytestmark = pytest.mark.timeout(120 + VALUES // 5)
