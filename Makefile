@@ -62,10 +62,10 @@ dev:
 	@$(PYTHON) scripts/environment.py dev
 
 chromium:
-	@scripts/chromium.sh
+	@scripts/debian_package.sh "the browser tests" "chromium chromium-browser google-chrome" chromium fonts-noto-cjk
 
 mksh:
-	@scripts/mksh.sh
+	@scripts/debian_package.sh --optional "the tests of commands in Android's own shell" mksh mksh
 
 strace:
-	@scripts/strace.sh
+	@scripts/debian_package.sh --optional "the tests of failing system calls" strace strace
