@@ -88,8 +88,14 @@ class GroupCommit:
     async def open(self) -> None:
         """Opens the file and prepares its tables. Raises JournalError."""
         self._loop = asyncio.get_running_loop()
+        # From here on it cannot be cancelled: the thread says how the opening went, whoever still listens.
+        self._opened.set_running_or_notify_cancel()
         self._thread.start()
-        await asyncio.wrap_future(self._opened)
+        try:
+            await asyncio.wrap_future(self._opened)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Ends the thread after everything that was handed to it."""

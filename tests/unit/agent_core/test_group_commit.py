@@ -125,3 +125,24 @@ async def test_opening_and_closing_leaves_no_thread(tmp_path: Path) -> None:
         await writer.close()
     after = {thread.name for thread in threading.enumerate() if thread.name == "journal-writer"}
     assert after <= before
+
+
+async def test_a_journal_that_nobody_waits_for_any_more_while_it_opens_is_closed_again(tmp_path: Path) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slowly(connection: sqlite3.Connection) -> None:
+        entered.set()
+        release.wait(20)
+        prepare(connection)
+
+    writer = GroupCommit(tmp_path / "notes.sqlite3", slowly, lambda: None)
+    opening = asyncio.create_task(writer.open())
+    await asyncio.to_thread(entered.wait, 20)
+    opening.cancel()
+    await asyncio.sleep(0)
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert not [thread for thread in threading.enumerate() if thread.name == "journal-writer"]
+    with pytest.raises(JournalError, match="closed"):
+        await writer.run(notes)
