@@ -4,6 +4,9 @@ import pytest
 from tests.world.world import run_seed
 
 FOUND = {
+    "a phone's connection was made anew under the hands of its next task": 54,
+    "a phone's connection was made anew although it answered its waiting task again": 141,
+    "an agent that could not start for a full disk said so in a trace, when phones were cared for": 19,
     "a picture's file stayed when a kill came between the store's answer and the file's removal": 88,
     "a picture's file stayed when the task's limit struck while it was being written": 213,
     "a picture's file stayed when the journal could not record it (disk full)": 586,

@@ -137,6 +137,10 @@ class PhoneCare:
         until = self._now() + self._parts.grace_ms / 1000
         _ = self._background.start(f"care: recover {name}", self._climb(name, Climb(status.runtime_handle, until)))
 
+    async def answered(self, device_id: str) -> bool:
+        """See `DeviceCare`."""
+        return await self._turns.go_on(self._name(device_id))
+
     # ---- what an operator asks ---------------------------------------------------------------------------------------
 
     def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
@@ -288,7 +292,7 @@ class PhoneCare:
         self._notes.in_hand[name] += 1
         try:
             async with self._slots:
-                if await self._parts.repairs.port_answers(handle):
+                if await self._parts.repairs.port_answers(handle) and self._turns.may_repair(name):
                     async with self._turns.repair(name):
                         await self._parts.repairs.reattach(handle)
                     log.info("Phone connected again", device_id=name, runtime_handle=handle)

@@ -163,6 +163,10 @@ class DeviceCare(Protocol):
         """It should answer and does not: the ladder begins, unless it is under way. Returns at once."""
         ...
 
+    async def answered(self, device_id: str) -> bool:
+        """It answers whoever missed it: the ladder ends. False: a repair was under way; look at it once more."""
+        ...
+
 
 class NoDeviceCare:
     """`DeviceCare` of a node that can only wait."""
@@ -178,6 +182,10 @@ class NoDeviceCare:
 
     def unresponsive(self, device_id: str) -> None:
         """See `DeviceCare`."""
+
+    async def answered(self, device_id: str) -> bool:
+        """See `DeviceCare`."""
+        return True
 
 
 @dataclass(frozen=True, slots=True)

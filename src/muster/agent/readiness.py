@@ -40,10 +40,15 @@ class ProbedReadiness:
         self._care.unresponsive(device_id)
         try:
             async with asyncio.timeout(seconds) as limit:
-                while (found := await self._look(device_id)) is not None:
-                    fault = _more_telling(fault, found)
-                    await self._clock.sleep(LOOK_SEC)
-                return None
+                while True:
+                    found = await self._look(device_id)
+                    if found is not None:
+                        fault = _more_telling(fault, found)
+                        await self._clock.sleep(LOOK_SEC)
+                    elif await self._care.answered(device_id):
+                        return None
+                    else:
+                        self._care.unresponsive(device_id)
         except TimeoutError:
             if not limit.expired():
                 raise

@@ -32,6 +32,14 @@ class RepairTurns:
         """Somebody misses the phone: it may be repaired until another execution begins, which asks it anew."""
         self._asked_in[name] = self._executions[name]
 
+    async def go_on(self, name: str) -> bool:
+        """Who asked has its phone again. False: a repair was under way, and the phone must be looked at once more."""
+        self._asked_in.pop(name, None)
+        if (under_way := self._repairs.get(name) or self._repairs.get(None)) is None:
+            return True
+        await under_way.wait()
+        return False
+
     def may_repair(self, name: str) -> bool:
         """Nobody works on the phone but who asked, or nobody at all."""
         return name not in self.busy or self._asked_in.get(name) == self._executions[name]
@@ -50,6 +58,6 @@ class RepairTurns:
 
     def forget(self, known: set[str]) -> None:
         """Phones that are gone for good."""
-        for name in self._asked_in.keys() - known - self.busy.keys():
-            del self._asked_in[name]
+        for name in self._executions.keys() - known - self.busy.keys():
             del self._executions[name]
+            self._asked_in.pop(name, None)

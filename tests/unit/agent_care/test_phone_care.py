@@ -433,3 +433,27 @@ async def test_an_operators_repair_is_not_done_to_a_phone_on_which_a_task_has_be
         await room.care.began(name)
         await room.clock.advance(1)
         assert room.repairs.done == []
+
+
+async def test_a_phone_that_answers_who_missed_it_is_not_repaired_under_its_hands() -> None:
+    async with ward() as room:
+        name = room.add(USB)
+        await room.care.began(name)
+        room.care.unresponsive(name)
+        await room.clock.advance(1)
+        assert await room.care.answered(name)
+        await room.clock.advance(60)
+        assert room.repairs.done == []
+
+
+async def test_who_missed_a_phone_goes_on_when_the_repair_is_over_and_looks_at_it_once_more() -> None:
+    async with ward() as room:
+        name, room.repairs.until = room.add(USB), asyncio.Event()
+        await room.care.began(name)
+        room.care.unresponsive(name)
+        await room.clock.advance(4)
+        answered = asyncio.ensure_future(room.care.answered(name))
+        await room.clock.advance(1)
+        assert room.repairs.done == [f"reconnect {USB}"] and not answered.done()
+        room.repairs.until.set()
+        assert not await asyncio.wait_for(answered, 20)
