@@ -33,7 +33,7 @@ WITHOUT_PICTURE = ("failed", "screenshot_error")
 
 pytestmark = [
     pytest.mark.skipif(FAULTS == 0, reason="a long hunt: make chaos, or STRACE_FAULTS=20"),
-    pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (Debian: apt-get install strace)"),
+    pytest.mark.skipif(shutil.which("strace") is None, reason="no strace here (Debian: apt-get install strace)"),
     pytest.mark.system,
     pytest.mark.timeout(240 + 15 * FAULTS),
     pytest.mark.xdist_group("processes"),
