@@ -208,13 +208,15 @@ async def test_what_cannot_be_told_waits_and_is_counted(tmp_path: Path) -> None:
         agent.backend.before_callback = lambda _events: LinkBroken("gone")
         await agent.backend.hand_out(command(run_start("P0", definition=DEFINITION)))
         scraped = await agent.scraped(
-            lambda seen: seen["muster_agent_tasks_ended_total{reason=,status=succeeded}"] == 1
+            lambda seen: (
+                seen["muster_agent_tasks_ended_total{reason=,status=succeeded}"] == 1
+                and seen["muster_agent_deliveries_total{result=unreachable}"] >= 1
+            )
         )
         with closing(sqlite3.connect(tmp_path / "journal.sqlite3")) as connection:
             waiting = dict(connection.execute("SELECT fact, COUNT(*) FROM outbox GROUP BY fact").fetchall())
         assert scraped.of_name("muster_agent_outbox_events") == {"kind=fact": waiting[1], "kind=telemetry": waiting[0]}
         assert scraped["muster_agent_outbox_oldest_age_seconds{kind=fact}"] > 0
-        assert scraped["muster_agent_deliveries_total{result=unreachable}"] >= 1
         agent.backend.before_callback = lambda _events: None
 
 
