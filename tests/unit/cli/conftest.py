@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from tests.support.backend_thread import SECRET, backend_in_thread
 from tests.support.commands import Command, Ran
 
@@ -12,6 +13,13 @@ from muster.contracts.events import DeviceReport, NodeHeartbeat, envelope
 from muster.domain.device import AttachState
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """A command that logs sends its lines to the stderr of its own test, which is closed afterwards."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
