@@ -33,8 +33,7 @@ async def dismissed(rig: Site, agent: Process) -> list[str]:
     agent.interrupt()
     assert await agent.ended() == 0, agent.output
     await rig.note_work()
-    left = [f"the last agent says {line}" for line in agent.lines if "Traceback" in line]
-    return [*left, *(f"forward left: {line}" for line in forwards(rig)), *checks.leftovers(rig)]
+    return [*bugs(agent), *(f"forward left: {line}" for line in forwards(rig)), *checks.leftovers(rig)]
 
 
 def verdict(
@@ -58,12 +57,17 @@ def at_a_kill(rig: Site, agent: Process) -> tuple[JournalView, list[str]]:
     """What the journal holds when the agent has just died, and what is wrong at that instant."""
     backend: BackendView = read_backend(rig.database)
     journal = read_journal(rig.journal)
-    wrong = [f"the agent says {line}" for line in agent.lines if "Traceback" in line]
     return journal, [
-        *wrong,
+        *bugs(agent),
         *checks.ahead_of_journal(journal, backend),
         *checks.unsafe_pictures(journal, rig.data / "spool"),
     ]
+
+
+def bugs(agent: Process) -> list[str]:
+    """What it said from its first trace on: nobody should have to read any."""
+    first = next((number for number, line in enumerate(agent.lines) if "Traceback" in line), None)
+    return [] if first is None else ["the agent says " + "\n".join(agent.lines[first : first + 60])]
 
 
 def forwards(rig: Site) -> list[str]:
