@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.agent_parts import GatedExecutor, narrator, told
 from tests.support.loop_stage import HANGS, OFFLINE, Faulty, HeldLedger, ScriptedReadiness, Stage, at_work, told_of
-from tests.support.manual_clock import settle
+from tests.support.manual_clock import ManualClock, settle
 
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.ports import Task, TaskOutcome
@@ -65,15 +65,15 @@ async def test_a_phones_next_task_waits_until_the_end_of_the_parked_one_is_recor
 
 
 async def test_a_phones_next_task_waits_until_the_end_of_a_queued_one_before_it_is_recorded(tmp_path: Path) -> None:
-    executor, ledgers = GatedExecutor(), Ledgers("end")
-    async with at_work(tmp_path, executor, ledger=ledgers) as stage:
+    executor, ledgers, clock = GatedExecutor(), Ledgers("end"), ManualClock()
+    async with at_work(tmp_path, executor, ledger=ledgers, clock=clock) as stage:
         stage.locks.elsewhere.add("A")
         (first,) = await stage.take("A")
         (second,) = await stage.take("A", run=2)
         stage.loop.cancel(first.task_id)
         await ledgers.ledger.has_asked("end", "A")
         stage.locks.elsewhere.clear()
-        await asyncio.sleep(1.1)  # longer than the loop waits between two looks at the lock
+        await clock.advance(3)  # the loop has looked at the lock
         assert executor.started == []
         ledgers.ledger.gate.set()
         await executor.has_started(1)
