@@ -62,7 +62,7 @@ class BackendMetrics:
 
     def __init__(self, database: Database, presence: Presence, live: LiveRuns, clock: Clock) -> None:
         # When a counter was made is when the process began: no second series is needed to tell it.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
         self._database = database
         self._presence = presence
         self._live = live

@@ -22,7 +22,7 @@ class Instruments:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         # When a counter was made is when the process began: no second series is needed to tell it.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no type for it
 
         def counter(name: str, told: str, *labels: str) -> Counter:
             return Counter(f"muster_agent_{name}", told, labels, registry=registry)
