@@ -197,6 +197,27 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.watched.serve(device)
         assert self.tell(Cancel(task)) == [Withdrawn(task)]
 
+    @precondition(lambda self: self.watched.parked)
+    @rule(data=st.data())
+    def hand_out_parked_again(self, data: st.DataObject) -> None:
+        device = data.draw(st.sampled_from(sorted(self.watched.parked)))
+        task = self.watched.parked.pop(device)
+        self.watched.queues[device].insert(0, task)
+        self.watched.was_service(device)
+        self.watched.serve(device)
+        self.tell(Again(task))
+
+    @rule(data=st.data())
+    def hand_out_queued_again(self, data: st.DataObject) -> None:
+        waiting = sorted({*itertools.chain.from_iterable(self.watched.queues.values())} - self.watched.ending)
+        assume(waiting)
+        task = data.draw(st.sampled_from(waiting))
+        if self.watched.rank.pop(task, None) is not None:
+            (device,) = [device for device, queue in self.watched.queues.items() if task in queue]
+            self.watched.was_service(device)
+            self.watched.serve(device)
+        self.tell(Again(task))
+
     @rule(device=st.sampled_from(DEVICES))
     def go_away(self, device: str) -> None:
         self.watched.away.add(device)

@@ -46,6 +46,12 @@ def head(world: Observed, device: str) -> str:
     return heads(world).get(device, "")
 
 
+def is_waited_for(world: Observed, device: str) -> bool:
+    """Whether one of its open tasks is parked; not always the oldest: an ended one may be handed out again."""
+    tasks = tables.open_tasks(world.disk.connection)
+    return any(task.device_id == device and task.state == TaskState.WAITING for task in tasks)
+
+
 def heads(world: Observed) -> dict[str, str]:
     """Each phone's oldest open task: its state."""
     states: dict[str, str] = {}
@@ -95,7 +101,7 @@ class Phones:
         if work == PROBE_WORK and (device not in self.held or self._world.is_cared_for):
             # Asking whether it answers changes nothing on a phone, so it needs no lock, not even against another agent
             # of this PC; but nobody asks a phone for which nobody waits (R8.3), unless it is cared for (spec/07).
-            if head(self._world, device) != TaskState.WAITING and not self._world.is_cared_for:
+            if not (self._world.is_cared_for or is_waited_for(self._world, device)):
                 raise Violation(f"{device} is asked whether it answers, and no task waits for it")
             return
         if device not in self.held:

@@ -37,8 +37,8 @@ MUTANTS = (
         (
             (
                 "scheduler.loop",
-                "                self._known[task_id].stop_execution()\n",
-                "                self._known[task_id].stop_execution()\n"
+                "                self._stop_execution(self._known[task_id])\n",
+                "                self._stop_execution(self._known[task_id])\n"
                 "                if task_id in self._held:\n"
                 "                    self._parts.locks.release(self._known[task_id].task.device_id)\n",
             ),
@@ -90,7 +90,7 @@ MUTANTS = (
     _one(
         "superseded attempt works on",
         "scheduler.loop",
-        "            known.want_end(StopReason.FENCED)\n            known.stop_execution()\n",
+        "            known.want_end(StopReason.FENCED)\n            self._stop_execution(known)\n",
         "",
         needs="renew",
     ),

@@ -4,6 +4,8 @@ import pytest
 from tests.world.world import run_seed
 
 FOUND = {
+    "a stop was forgotten that came while a step that had run out of its time was being torn down": 263,
+    "a parked task that was handed out again had a slot before phones that had waited longer": 5223,
     "a phone's connection was made anew under the hands of its next task": 54,
     "a phone's connection was made anew although it answered its waiting task again": 141,
     "an agent that could not start for a full disk said so in a trace, when phones were cared for": 19,

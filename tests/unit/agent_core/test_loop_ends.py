@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from tests.support.loop_stage import HANGS, OFFLINE, Faulty, HeldLedger, Scripte
 from tests.support.manual_clock import ManualClock, settle
 
 from muster.agent.journal_sqlite import SqliteJournal
-from muster.agent.ports import Task, TaskOutcome
+from muster.agent.ports import NotReady, Reporter, Task, TaskOutcome
 from muster.agent.resume import resume
+from muster.agent.scheduler.loop import TEARDOWN_SEC_MAX
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 from muster.runtime.logs import configure_logs
@@ -234,3 +236,63 @@ async def test_being_called_stale_again_and_again_does_not_cut_the_teardown_shor
         await stage.loop.drain(20)
         assert executor.torn_down == [task.task_id]
         assert await stage.journal.open_tasks() == []
+
+
+@dataclass
+class TimesOut:
+    """An execution whose first step has run out of its time and is being torn down; the second never ends."""
+
+    is_tearing_down: asyncio.Event = field(default_factory=asyncio.Event)
+    torn_down: asyncio.Event = field(default_factory=asyncio.Event)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
+        await report.started(f"handle-of-{task.device_id}")
+        try:
+            async with asyncio.timeout(0):
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    self.is_tearing_down.set()
+                    await self.gate.wait()
+                    self.torn_down.set()
+        except TimeoutError:
+            await asyncio.Event().wait()
+        raise AssertionError("the second step never ends")
+
+
+@pytest.mark.parametrize("how", ["it is cancelled", "it is fenced", "it is handed out again"])
+async def test_a_stop_that_comes_while_a_timed_out_step_is_torn_down_is_obeyed_after_that(
+    tmp_path: Path, how: str
+) -> None:
+    executor, clock = TimesOut(), ManualClock()
+    async with at_work(tmp_path, executor, clock=clock) as stage:
+        (task,) = await stage.take("A")
+        await executor.is_tearing_down.wait()
+        if how == "it is cancelled":
+            stage.loop.cancel(task.task_id)
+        elif how == "it is fenced":
+            stage.loop.fence(task.task_id, 1)
+        else:
+            await stage.take_again("A", attempt=2)
+            stage.loop.cancel(task.task_id)
+        await clock.advance(1)
+        assert (stage.locks.held, executor.torn_down.is_set()) == ({"A"}, False), "its teardown is not cut short"
+        executor.gate.set()
+        await settle()
+        await clock.advance(1)
+        await stage.loop.drain(20)
+        assert executor.torn_down.is_set()
+        assert await stage.journal.open_tasks() == []
+        assert stage.locks.held == set()
+
+
+async def test_a_teardown_that_does_not_end_does_not_keep_a_stop_off_for_ever(tmp_path: Path) -> None:
+    executor, clock = TimesOut(), ManualClock()
+    async with at_work(tmp_path, executor, clock=clock) as stage:
+        (task,) = await stage.take("A")
+        await executor.is_tearing_down.wait()
+        stage.loop.cancel(task.task_id)
+        await clock.advance(TEARDOWN_SEC_MAX + 1)
+        (end,) = await stage.finished(1)
+        assert (end["status"], stage.locks.held) == ("cancelled", set())

@@ -27,7 +27,8 @@ class Attempt:
 
     `stop` is set before an execution is cancelled, so that the cause is known. `verdict`: how it ends when it is
     withdrawn by the loop itself. `successor`: the backend has handed out this higher attempt. `held_since`: when it got
-    the slot that it has, monotonic seconds.
+    the slot that it has, monotonic seconds. `is_struck`: its execution has been, or is about to
+    be, cancelled for `stop`.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class Attempt:
     execution: asyncio.Task[TaskOutcome | NotReady] | None = None
     stop: StopReason | None = None
     is_cancelled: bool = False
+    is_struck: bool = False
     verdict: TaskOutcome | None = None
     successor: Task | None = None
     held_since: float | None = None
@@ -67,11 +69,6 @@ class Attempt:
         self.is_cancelled = self.is_cancelled or reason is StopReason.CANCELLED
         if self.stop is None or reason is StopReason.FENCED:
             self.stop = reason
-
-    def stop_execution(self) -> None:
-        """Once: a second blow would hit the teardown."""
-        if self.execution is not None and not self.execution.cancelling():
-            self.execution.cancel()
 
     def stop_waiting(self) -> None:
         """Clears the timer of its grace."""

@@ -64,11 +64,19 @@ def _apply(state: SchedulerState, event: Event) -> Iterator[Effect]:
         case Drain():
             state.slots = 0
         case _:
-            held_lane = _lane_of(state, event.task_id)
-            if held_lane is not None and held_lane.running == event.task_id:
-                _give_slot_back(state, held_lane, event)
-            elif held_lane is not None and event.task_id in held_lane.ending:
-                _end_withdrawal(state, held_lane, event)
+            _attempt_over(state, event)
+
+
+def _attempt_over(state: SchedulerState, event: Finished | PutBack | Park | Again) -> None:
+    lane = _lane_of(state, event.task_id)
+    if lane is None:
+        return
+    if lane.running == event.task_id:
+        _give_slot_back(state, lane, event)
+    elif event.task_id in lane.ending:
+        _end_withdrawal(state, lane, event)
+    elif isinstance(event, Again):
+        _begin_anew(state, lane, event.task_id)
 
 
 def _give_slot_back(state: SchedulerState, lane: Lane, event: Finished | PutBack | Park | Again) -> None:
@@ -120,6 +128,16 @@ def _end_withdrawal(state: SchedulerState, lane: Lane, event: Finished | PutBack
             return
     lane.ending.discard(event.task_id)
     _line_up(state, lane)
+
+
+def _begin_anew(state: SchedulerState, lane: Lane, task_id: str) -> None:
+    """Parked or recovered: another attempt has no claim to the place that the one before it was owed."""
+    if lane.parked == task_id:
+        lane.parked = None
+        _queue_first(lane, task_id)
+        _end_service(state, lane)
+    elif lane.recovered is not None and next(iter(lane.waiting), None) == task_id:
+        _end_service(state, lane)
 
 
 def _queue_first(lane: Lane, task_id: str) -> None:

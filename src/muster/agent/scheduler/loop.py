@@ -43,6 +43,9 @@ __all__ = ["DeviceLocks", "LoopParts", "SchedulerLoop"]
 log = get_logger()
 LOCK_LOOK_SEC: Final = 1.0
 STOP_TEARDOWN_SEC: Final = 10.0
+# So long a stop lets the teardown of a step that has run out of its time go on undisturbed.
+TEARDOWN_SEC_MAX: Final = 5.0
+TEARDOWN_LOOK_SEC: Final = 0.05
 
 
 class SchedulerLoop:
@@ -112,7 +115,7 @@ class SchedulerLoop:
             return
         for task_id in self._held:
             self._known[task_id].want_end(StopReason.SHUTDOWN)
-            self._known[task_id].stop_execution()
+            self._stop_execution(self._known[task_id])
         await self._at_rest_within(STOP_TEARDOWN_SEC)
 
     # ---- acting ------------------------------------------------------------------------------------------------------
@@ -127,7 +130,7 @@ class SchedulerLoop:
             case Start(task_id, device_id):
                 return self._start(self._known[task_id], device_id)
             case Stop(task_id):
-                self._known[task_id].stop_execution()
+                self._stop_execution(self._known[task_id])
             case Withdrawn(task_id):
                 self._end_unstarted(self._known[task_id])
         return ()
@@ -140,11 +143,11 @@ class SchedulerLoop:
         if task.task_id in self._held or task.task_id in self._ending:
             known.successor = task
             known.want_end(StopReason.FENCED)
-            known.stop_execution()
+            self._stop_execution(known)
             return
         known.stop_waiting()
         self._know(task)
-        self._apply(Recover(task.task_id))
+        self._apply(Again(task.task_id))
 
     def _end(self, known: Attempt, reason: StopReason) -> None:
         known.want_end(reason)
@@ -218,6 +221,7 @@ class SchedulerLoop:
         if known.is_stopped():
             return known.stopped()
         # A task of its own: cancelling it cannot hit the recording of its outcome, nor come before its first step.
+        known.is_struck = False
         known.execution = asyncio.create_task(
             self._parts.executor.execute(known.task, known.reporter), name=f"execute {known.task_id}"
         )
@@ -236,6 +240,24 @@ class SchedulerLoop:
             return known.bug(error)
         finally:
             known.execution = None
+
+    def _stop_execution(self, known: Attempt) -> None:
+        """Once: a second blow would hit the teardown. So would the first, when a time-out's teardown is under way."""
+        execution = known.execution
+        if execution is None or known.is_struck:
+            return
+        known.is_struck = True
+        if execution.cancelling():
+            _ = self._background.start(f"stop of {known.task_id}", self._stop_after_teardown(execution))
+        else:
+            execution.cancel()
+
+    async def _stop_after_teardown(self, execution: asyncio.Task[TaskOutcome | NotReady]) -> None:
+        clock = self._parts.clock
+        deadline = clock.monotonic() + TEARDOWN_SEC_MAX
+        while execution.cancelling() and not execution.done() and clock.monotonic() < deadline:
+            await clock.sleep(TEARDOWN_LOOK_SEC)
+        execution.cancel()
 
     async def _conclude(self, known: Attempt, result: TaskOutcome | NotReady | None) -> Event:
         """Journals how the attempt ended, or that it waits; answers what the scheduler is told."""

@@ -52,9 +52,10 @@ class Recover:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """A started or withdrawn task's attempt is over and another follows.
+    """A task's attempt is over and another follows.
 
-    A started one is first in its device's queue, which was served; a withdrawn one stands where it stood.
+    A started or parked one is first in its device's queue, which was served; a withdrawn or queued one stands where it
+    stood.
     """
 
     task_id: str
