@@ -148,15 +148,15 @@ class Backend:
         """A node that is silent for long is lost: what it has not taken note of is withdrawn, and its tasks end."""
         if self.now() - self._heard_at <= self.lost_after_sec:
             return
-        untaken: set[str] = set()
+        taken: set[str] = set()
         for command in self._commands.values():
-            if command.body["type"] == "run_start" and not command.is_acked:
+            if command.body["type"] == "run_start":
                 command.is_acked = True
-                if command.handed_to is None:
-                    untaken |= {assigned["task_id"] for assigned in command.body["tasks"]}
+                if command.handed_to is not None:
+                    taken |= {assigned["task_id"] for assigned in command.body["tasks"]}
         for task in self.open_tasks:
             task.status, task.failure_reason = TaskState.FAILED, FailureReason.NODE_LOST
-            task.presumed = task.task_id not in untaken
+            task.presumed = task.task_id in taken
             self.trace.note("presumed", task.task_id[-6:], task.presumed)
 
     # ---- events ------------------------------------------------------------------------------------------------------

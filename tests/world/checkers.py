@@ -3,6 +3,7 @@
 They know the phones, the locks, the disk's tables and the backend: nothing of the agent's own state.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from tests.world.disk import Disk
 from tests.world.trace import Entry, Trace, Violation
 
 from muster.agent import journal_tables as tables
+from muster.agent.journal import JournaledTask
 from muster.contracts.events import EventType
 from muster.domain.task import TaskState
 
@@ -43,21 +45,21 @@ class Observed(Protocol):
 
 def head(world: Observed, device: str) -> str:
     """The state of the phone's oldest open task, empty when it has none."""
-    return heads(world).get(device, "")
+    tasks = open_tasks(world).get(device)
+    return tasks[0].state if tasks else ""
+
+
+def open_tasks(world: Observed) -> dict[str, list[JournaledTask]]:
+    """Each phone's, the oldest first. An ended one that was handed out again is the oldest, and last in its queue."""
+    found: dict[str, list[JournaledTask]] = {}
+    for task in tables.open_tasks(world.disk.connection):
+        found.setdefault(task.device_id, []).append(task)
+    return found
 
 
 def is_waited_for(world: Observed, device: str) -> bool:
-    """Whether one of its open tasks is parked; not always the oldest: an ended one may be handed out again."""
-    tasks = tables.open_tasks(world.disk.connection)
-    return any(task.device_id == device and task.state == TaskState.WAITING for task in tasks)
-
-
-def heads(world: Observed) -> dict[str, str]:
-    """Each phone's oldest open task: its state."""
-    states: dict[str, str] = {}
-    for task in tables.open_tasks(world.disk.connection):
-        states.setdefault(task.device_id, task.state)
-    return states
+    """Whether one of its open tasks is parked."""
+    return any(task.state == TaskState.WAITING for task in open_tasks(world).get(device, ()))
 
 
 class Phones:
@@ -209,6 +211,7 @@ class Turns:
         self._phones = phones
         self._passed: dict[str, Counter[str]] = defaultdict(Counter)
         self._ready_since: dict[str, float] = {}
+        self._heads: dict[str, tuple[str, float]] = {}
         self._refused: dict[str, float] = {}
         self._idle_since: float | None = None
         self._settled_at: float | None = None
@@ -236,6 +239,8 @@ class Turns:
         if state == TaskState.WAITING:
             return  # it gets its slot back first (R8.5)
         for other in self._ready_since:
+            if self._has_just_moved_up(other):
+                continue
             self._passed[other][device] += 1
             if self._passed[other][device] > 1 and self._world.now() - self._ready_since[other] > 1:
                 raise Violation(f"{other} is ready and was passed over twice by {device}")
@@ -258,15 +263,26 @@ class Turns:
             raise Violation(f"a slot is idle while {', '.join(self._ready_since)} could run")
 
     def _ready(self) -> list[str]:
-        now = self._world.now()
+        now, found = self._world.now(), open_tasks(self._world)
+        before, self._heads = self._heads, {}
+        for device, tasks in found.items():
+            head_id, since = before.get(device, (tasks[0].task_id, -math.inf))
+            self._heads[device] = (tasks[0].task_id, since if head_id == tasks[0].task_id else now)
         return [
             device
-            for device, state in heads(self._world).items()
-            if state == TaskState.QUEUED
+            for device, tasks in found.items()
+            # A parked one lets nothing of its phone overtake it.
+            if tasks[0].state == TaskState.QUEUED
+            and all(task.state != TaskState.WAITING for task in tasks)
             and device not in self._phones.held
             and device not in self._world.reserved
             and now - self._refused.get(device, -10.0) > 2.5
         ]
+
+    def _has_just_moved_up(self, device: str) -> bool:
+        """The end of the phone's task before is on the disk, and on its way back to the agent."""
+        _, since = self._heads[device]
+        return self._world.now() - since <= 10 * self._world.disk.latency_sec
 
 
 class Delivery:

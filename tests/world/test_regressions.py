@@ -6,6 +6,7 @@ from tests.world.world import run_seed
 FOUND = {
     "a stop was forgotten that came while a step that had run out of its time was being torn down": 263,
     "a parked task that was handed out again had a slot before phones that had waited longer": 5223,
+    "a clock that was put back let the newer events of a task go before the older ones": 7363,
     "a phone's connection was made anew under the hands of its next task": 54,
     "a phone's connection was made anew although it answered its waiting task again": 141,
     "an agent that could not start for a full disk said so in a trace, when phones were cared for": 19,

@@ -317,8 +317,9 @@ def pending(
     oldest = _batch(connection, "position >= ?", (0,), count_max - count_max // 2, bytes_max - bytes_max // 2)
     is_fresh = (
         # Unary plus: found by time, or each batch would read the whole backlog.
-        "+position > ? AND created_at_ms >= ? AND ? <= (SELECT first.created_at_ms FROM outbox first"
-        " WHERE first.subject = outbox.subject ORDER BY first.position LIMIT 1)"
+        "+position > ? AND created_at_ms >= ? AND NOT EXISTS (SELECT 1 FROM outbox older"
+        # Each of them, not only the first: a clock that is put back makes later events older.
+        " WHERE older.subject = outbox.subject AND older.position < outbox.position AND older.created_at_ms < ?)"
     )
     values = (oldest[-1].position, fresh_since_ms, fresh_since_ms)
     room = bytes_max - sum(event.size for event in oldest)
