@@ -44,9 +44,11 @@ class Observed(Protocol):
 
 
 def head(world: Observed, device: str) -> str:
-    """The state of the phone's oldest open task, empty when it has none."""
+    """The state of the task whose turn it is on the phone: the parked one, else the oldest; empty: it has none."""
     tasks = open_tasks(world).get(device)
-    return tasks[0].state if tasks else ""
+    if not tasks:
+        return ""
+    return TaskState.WAITING if any(task.state == TaskState.WAITING for task in tasks) else tasks[0].state
 
 
 def open_tasks(world: Observed) -> dict[str, list[JournaledTask]]:
@@ -55,11 +57,6 @@ def open_tasks(world: Observed) -> dict[str, list[JournaledTask]]:
     for task in tables.open_tasks(world.disk.connection):
         found.setdefault(task.device_id, []).append(task)
     return found
-
-
-def is_waited_for(world: Observed, device: str) -> bool:
-    """Whether one of its open tasks is parked."""
-    return any(task.state == TaskState.WAITING for task in open_tasks(world).get(device, ()))
 
 
 class Phones:
@@ -103,7 +100,7 @@ class Phones:
         if work == PROBE_WORK and (device not in self.held or self._world.is_cared_for):
             # Asking whether it answers changes nothing on a phone, so it needs no lock, not even against another agent
             # of this PC; but nobody asks a phone for which nobody waits (R8.3), unless it is cared for (spec/07).
-            if not (self._world.is_cared_for or is_waited_for(self._world, device)):
+            if not (self._world.is_cared_for or head(self._world, device) == TaskState.WAITING):
                 raise Violation(f"{device} is asked whether it answers, and no task waits for it")
             return
         if device not in self.held:
@@ -272,8 +269,7 @@ class Turns:
             device
             for device, tasks in found.items()
             # A parked one lets nothing of its phone overtake it.
-            if tasks[0].state == TaskState.QUEUED
-            and all(task.state != TaskState.WAITING for task in tasks)
+            if {task.state for task in tasks} == {TaskState.QUEUED}
             and device not in self._phones.held
             and device not in self._world.reserved
             and now - self._refused.get(device, -10.0) > 2.5

@@ -31,7 +31,7 @@ class Life:
 
 @dataclass
 class MemoryLocks:
-    """`DeviceLocks` of one process. `elsewhere`: another agent has it. `head`: state of a phone's oldest open task."""
+    """`DeviceLocks` of one process. `elsewhere`: another agent has it. `head`: state of the task whose turn it is."""
 
     life: Life
     trace: Trace
