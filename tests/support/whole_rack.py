@@ -186,8 +186,8 @@ def is_waiting(task: TaskView) -> bool:
 
 
 def most_at_once(uses: Sequence[Use]) -> int:
-    """How many slots were in use at the same time; one that ends at the instant when another begins is not."""
-    edges = sorted([(use.began, 1) for use in uses] + [(use.ended, 0) for use in uses])
+    """How many slots were in use at the same time. The log tells lengths to the millisecond: less is no overlap."""
+    edges = sorted([(use.began, 1) for use in uses] + [(use.ended - 0.001, 0) for use in uses])
     now = most = 0
     for _, begins in edges:
         now += 1 if begins else -1
