@@ -261,6 +261,7 @@ class Turns:
 
     def _ready(self) -> list[str]:
         now, found = self._world.now(), open_tasks(self._world)
+        asked_to_end = tables.cancelled_tasks(self._world.disk.connection)
         before, self._heads = self._heads, {}
         for device, tasks in found.items():
             head_id, since = before.get(device, (tasks[0].task_id, -math.inf))
@@ -270,6 +271,7 @@ class Turns:
             for device, tasks in found.items()
             # A parked one lets nothing of its phone overtake it.
             if {task.state for task in tasks} == {TaskState.QUEUED}
+            and tasks[0].task_id not in asked_to_end
             and device not in self._phones.held
             and device not in self._world.reserved
             and now - self._refused.get(device, -10.0) > 2.5
