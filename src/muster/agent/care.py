@@ -5,8 +5,9 @@ Acts on what `recovery.py` and `quarantine.py` decide; few repairs at once, each
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -238,12 +239,13 @@ class PhoneCare:
             case Move.LOOK_AT_PORT:
                 return Seen.PORT_OPEN if await repairs.port_answers(climb.handle) else Seen.PORT_CLOSED
             case Move.RECONNECT | Move.REATTACH:
+                mend = repairs.reattach if move is Move.REATTACH else repairs.reconnect
                 try:
-                    async with self._turns.repair(name):
-                        await (repairs.reattach if move is Move.REATTACH else repairs.reconnect)(climb.handle)
+                    is_done = await self._in_turn(name, partial(mend, climb.handle))
                 except RepairFailed as error:
                     log.info("Connection not repaired", device_id=name, runtime_handle=climb.handle, error=str(error))
-                return Seen.REPAIRED
+                    return Seen.REPAIRED
+                return Seen.REPAIRED if is_done else Seen.PAUSED
             case Move.PAUSE:
                 await self._parts.clock.sleep(PAUSE_SEC)
                 return Seen.PAUSED
@@ -252,6 +254,14 @@ class PhoneCare:
             # It may have come back under another handle meanwhile.
             climb.handle = status.runtime_handle
         return Seen.ANSWERED if answers else Seen.SILENT
+
+    async def _in_turn(self, name: str, mend: Callable[[], Awaitable[None]]) -> bool:
+        """False: it was not done, for a task has begun on the phone while another repair was waited for."""
+        async with self._turns.repair(name):
+            if not self._turns.may_repair(name):
+                return False
+            await mend()
+        return True
 
     # ---- now and then ------------------------------------------------------------------------------------------------
 
@@ -292,9 +302,8 @@ class PhoneCare:
         self._notes.in_hand[name] += 1
         try:
             async with self._slots:
-                if await self._parts.repairs.port_answers(handle) and self._turns.may_repair(name):
-                    async with self._turns.repair(name):
-                        await self._parts.repairs.reattach(handle)
+                repairs = self._parts.repairs
+                if await repairs.port_answers(handle) and await self._in_turn(name, partial(repairs.reattach, handle)):
                     log.info("Phone connected again", device_id=name, runtime_handle=handle)
         except RepairFailed as error:
             log.debug("Phone not connected again", device_id=name, runtime_handle=handle, error=str(error))

@@ -11,7 +11,7 @@ from tests.support.manual_clock import ManualClock
 from tests.support.phones import MemoryPhone, MemoryPhones, Told, plan
 from tests.support.phones import task as some_task
 
-from muster.agent.care import CareParts, PhoneCare
+from muster.agent.care import LOST_FIRST_SEC, CareParts, PhoneCare
 from muster.agent.cared_parts import CaredExecutor
 from muster.agent.ports import NotReady, Reporter, ReserveTerms, Task, TaskOutcome
 from muster.agent.quarantine_book import QuarantineBook
@@ -36,6 +36,7 @@ class ScriptedRepairs:
     open_ports: set[str] = field(default_factory=set)
     done: list[str] = field(default_factory=list)
     on_repair: Callable[[str], None] = lambda _: None
+    look_until: asyncio.Event | None = None
     fails: str | None = None
     until: asyncio.Event | None = None
     at_once: int = 0
@@ -52,6 +53,8 @@ class ScriptedRepairs:
 
     async def port_answers(self, handle: str) -> bool:
         self.done.append(f"look {handle}")
+        if self.look_until is not None:
+            await self.look_until.wait()
         return handle in self.open_ports
 
     async def reconnect(self, handle: str) -> None:
@@ -61,6 +64,8 @@ class ScriptedRepairs:
 
     async def reattach(self, handle: str) -> None:
         self._do(f"reattach {handle}")
+        if self.until is not None:
+            await self.until.wait()
 
     async def reboot(self, handle: str) -> None:
         self._do(f"reboot {handle}")
@@ -457,3 +462,39 @@ async def test_who_missed_a_phone_goes_on_when_the_repair_is_over_and_looks_at_i
         assert room.repairs.done == [f"reconnect {USB}"] and not answered.done()
         room.repairs.until.set()
         assert not await asyncio.wait_for(answered, 20)
+
+
+async def test_who_waited_for_another_repair_looks_again_whether_a_task_has_begun_meanwhile() -> None:
+    async with ward() as room:
+        name, over = room.add(USB), asyncio.Event()
+        room.repairs.until = over
+        room.care.unresponsive(name)
+        room.care.begin(name, DeviceActionKind.RECONNECT)
+        await room.clock.advance(1)
+        beginning = asyncio.ensure_future(room.care.began(name))
+        await room.clock.advance(4)
+        assert not beginning.done(), "the operator's repair goes on, and the ladder waits for it too"
+        over.set()
+        await asyncio.wait_for(beginning, 20)
+        await room.clock.advance(60)
+        assert room.repairs.done == [f"reconnect {USB}"]
+
+
+async def test_a_phone_that_is_looked_for_is_left_alone_when_a_task_began_while_it_waited_for_an_operators_repair() -> (
+    None
+):
+    async with ward() as room:
+        name, looked, over = room.add(TCP), asyncio.Event(), asyncio.Event()
+        room.repairs.open_ports, room.repairs.look_until, room.repairs.until = {TCP}, looked, over
+        room.phones.lose(name)
+        await room.clock.advance(LOST_FIRST_SEC + 2)
+        room.care.begin(name, DeviceActionKind.RECONNECT)
+        await room.clock.advance(1)
+        beginning = asyncio.ensure_future(room.care.began(name))
+        await room.clock.advance(1)
+        looked.set()
+        await room.clock.advance(1)
+        over.set()
+        await asyncio.wait_for(beginning, 20)
+        await room.clock.advance(1)
+        assert room.repairs.done.count(f"reattach {TCP}") == 1
