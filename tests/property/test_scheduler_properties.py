@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -439,3 +440,18 @@ def test_nothing_of_a_phone_overtakes_the_end_of_its_withdrawn_task() -> None:
     assert decide(state, Finished("x")) == [Start("b1", "B")]
     assert decide(state, Finished("b1")) == [], "the slot is free, and a2 waits for the end of a1"
     assert decide(state, Finished("a1")) == [Start("a2", "A")]
+
+
+@pytest.mark.parametrize("event", [Cancel("a2"), Again("a2")])
+def test_what_a_recovered_task_is_owed_stays_its_own_while_it_runs_whatever_becomes_of_the_next_one(
+    event: Event,
+) -> None:
+    state = SchedulerState(1)
+    _at_a1_parked(state)
+    assert decide(state, Recover("a1")) == []
+    assert decide(state, Finished("x")) == [Start("a1", "A")]
+    decide(state, event)
+    assert decide(state, PutBack("a1")) == [Start("b1", "B")]
+    assert decide(state, Submit([Ticket("c1", "C")])) == []
+    assert decide(state, DeviceReady("A")) == []
+    assert decide(state, Finished("b1")) == [Start("a1", "A")], "owed a slot, ahead of C, which was never served"

@@ -136,8 +136,13 @@ def _begin_anew(state: SchedulerState, lane: Lane, task_id: str) -> None:
         lane.parked = None
         _queue_first(lane, task_id)
         _end_service(state, lane)
-    elif lane.recovered is not None and next(iter(lane.waiting), None) == task_id:
+    elif _is_owed(lane, task_id):
         _end_service(state, lane)
+
+
+def _is_owed(lane: Lane, task_id: str) -> bool:
+    """It has recovered and waits for its slot. While it runs, the next one of its queue is not the one that is owed."""
+    return lane.running is None and lane.recovered is not None and next(iter(lane.waiting), None) == task_id
 
 
 def _queue_first(lane: Lane, task_id: str) -> None:
@@ -156,7 +161,7 @@ def _cancel(state: SchedulerState, task_id: str) -> Iterator[Effect]:
         lane.parked = None
         _queue_first(lane, task_id)
         _count_service(state, lane)
-    elif next(iter(lane.waiting)) == task_id and lane.recovered is not None:
+    elif _is_owed(lane, task_id):
         _count_service(state, lane)
     lane.ending.add(task_id)
     yield Withdrawn(task_id)
