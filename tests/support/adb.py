@@ -67,6 +67,7 @@ class ScriptedServer:
         self._script = script
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._errors: list[BaseException] = []
         self.port = 0
         self.connections = 0
@@ -83,6 +84,9 @@ class ScriptedServer:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A script that was ended before it began has not hung up.
+        for writer in tuple(self._writers):
+            self._hang_up(writer)
         await self._server.wait_closed()
         if self._errors:
             raise self._errors[0]
@@ -99,6 +103,7 @@ class ScriptedServer:
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         task = asyncio.get_running_loop().create_task(self._run(reader, writer), name=f"peer {self.connections}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -112,7 +117,11 @@ class ScriptedServer:
         except AssertionError as error:
             self._errors.append(error)
         finally:
-            writer.close()
+            self._hang_up(writer)
+
+    def _hang_up(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        self._writers.discard(writer)
 
 
 @asynccontextmanager

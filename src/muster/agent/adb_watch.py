@@ -18,6 +18,7 @@ from muster.domain.limits import DEVICES_PER_NODE_MAX
 from muster.runtime.backoff import ladder_delay_sec
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
+from muster.runtime.supervision import raise_first
 
 log = get_logger()
 SERVER_RETRY_LADDER_SEC: Final = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -76,8 +77,7 @@ class AdbWatch:
                     async for devices in lists:
                         self._take(devices)
         except ExceptionGroup as failed:
-            # What went wrong first; the others were cancelled for it.
-            raise failed.exceptions[0] from None
+            raise_first(failed)
 
     async def _feel_pulse(self) -> None:
         """A server that hangs says nothing, as one to which nothing happens. Raises AdbError after two silences."""

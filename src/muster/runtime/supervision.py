@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Background:
@@ -42,3 +42,15 @@ class Background:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+
+def raise_first(failed: ExceptionGroup[Exception]) -> NoReturn:
+    """Raises what went wrong first in a TaskGroup (the others were cancelled for it), or the cancellation of its owner.
+
+    A group that fails at the moment when its owner is cancelled raises the errors alone (Python 3.11, TaskGroup): who
+    then handled them and went on would never end.
+    """
+    owner = asyncio.current_task()
+    if owner is not None and owner.cancelling():
+        raise asyncio.CancelledError from failed
+    raise failed.exceptions[0] from None

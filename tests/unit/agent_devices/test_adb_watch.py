@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pytest
 from tests.support.adb import Peer, scripted_server
 from tests.support.waiting import until
 
@@ -117,16 +118,44 @@ async def test_a_server_that_dies_after_each_list_is_come_back_to_ever_more_slow
 
 
 async def test_after_a_steady_time_a_death_is_the_first_one_again() -> None:
-    heard, clock = Heard(), Noted()
+    clock = Noted()
+    steady: list[int] = []
 
     def saw(entries: Sequence[AdbEntry]) -> None:
-        heard.saw(entries)
-        clock.now += STEADY_SEC if len(heard.told) == 9 else 0.0
+        # At the top of the ladder the server is steady once.
+        if not steady and len(clock.waits) > len(SERVER_RETRY_LADDER_SEC):
+            clock.now += 2 * STEADY_SEC
+            steady.append(len(clock.waits))
 
     async with scripted_server(Server(lists_last=False).serve) as scripted:
-        watch = AdbWatch(AdbClient("127.0.0.1", scripted.port), saw, heard.lost, clock)
+        watch = AdbWatch(AdbClient("127.0.0.1", scripted.port), saw, Heard().lost, clock)
         watching = asyncio.create_task(watch.run())
-        await until(lambda: len(clock.waits) >= 6)
+        await until(lambda: steady and len(clock.waits) > steady[0])
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    assert clock.waits[3] >= 4.0 and clock.waits[4] <= 0.6
+    before, after = clock.waits[steady[0] - 1], clock.waits[steady[0]]
+    assert before >= 0.8 * SERVER_RETRY_LADDER_SEC[-1] and after <= 1.2 * SERVER_RETRY_LADDER_SEC[0]
+
+
+async def test_a_watch_that_is_ended_while_it_notices_a_death_ends() -> None:
+    heard, is_told, may_go = Heard(), asyncio.Event(), asyncio.Event()
+
+    class Slow(Noted):
+        """The pulse is slow to end, as a request on its way is."""
+
+        async def sleep(self, seconds: float) -> None:
+            try:
+                await super().sleep(seconds)
+            finally:
+                if seconds == PULSE_SEC:
+                    is_told.set()
+                    await may_go.wait()
+
+    async with scripted_server(Server(lists_last=False).serve) as scripted:
+        watch = AdbWatch(AdbClient("127.0.0.1", scripted.port), heard.saw, heard.lost, Slow())
+        watching = asyncio.create_task(watch.run())
+        await is_told.wait()
+        watching.cancel()
+        may_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(watching, 5)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from muster.runtime.supervision import raise_first
 from muster.sim.files import FileError, FileTree, normalise
 from muster.sim.shell import syntax
 from muster.sim.shell.arithmetic import ArithmeticProblem
@@ -226,7 +227,7 @@ class Shell:
                 tasks = [group.create_task(stage) for stage in stages]
         except ExceptionGroup as failures:
             # One stage found that the host has closed; whoever serves the stream expects that by its own name.
-            raise failures.exceptions[0] from None
+            raise_first(failures)
         return tasks[-1].result()
 
     async def _stage(self, command: syntax.Command, streams: Streams, upstream: Pipe | None, pipe: Pipe | None) -> int:
