@@ -22,7 +22,7 @@ from muster.recipe.parse import parse_recipe
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
-from muster.store import commands, runs, tasks, workflows
+from muster.store import audit, commands, runs, tasks, workflows
 from muster.store.database import Database
 from muster.store.dialects import AnyRow
 
@@ -70,8 +70,8 @@ class CreateRunUseCase:
         self._clock = clock
         self._new_id = new_id
 
-    async def create(self, request: CreateRun, idempotency_key: str | None = None) -> Accepted | Refusal:
-        """Makes the run, or says at which field it cannot."""
+    async def create(self, request: CreateRun, actor: str, idempotency_key: str | None = None) -> Accepted | Refusal:
+        """Makes the run, or says at which field it cannot. `actor`: who asked for it, for the audit log."""
         async with self._database.writing() as tx:
             if idempotency_key is not None and (earlier := await self._earlier(tx, request, idempotency_key)):
                 return earlier
@@ -79,6 +79,7 @@ class CreateRunUseCase:
             if isinstance(plan, Refusal):
                 return plan
             node_ids = await self._write(tx, plan)
+            await self._note(tx, plan, actor)
             if idempotency_key is not None:
                 await runs.remember_key(
                     tx,
@@ -182,6 +183,22 @@ class CreateRunUseCase:
         if rows:
             await commands.add(tx, rows)
         return list(by_node)
+
+    async def _note(self, tx: AsyncConnection, plan: _Plan, actor: str) -> None:
+        await audit.add(
+            tx,
+            audit_id=self._new_id(),
+            at=plan.now_ms,
+            actor=actor,
+            action="run.create",
+            subject=plan.run_id,
+            detail={
+                "workflow_id": plan.request.workflow_id,
+                "version": plan.pinned.version,
+                "trigger": plan.request.trigger,
+                "phones": len(plan.tasks),
+            },
+        )
 
     def _command(self, plan: _Plan, node_id: str, assignments: list[TaskAssignment]) -> dict[str, Any]:
         command = RunStart(

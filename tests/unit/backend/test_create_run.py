@@ -2,10 +2,13 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 from tests.support.backend import Rig, eventually
 
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
+from muster.store import audit
+from muster.store.tables import audit_log
 
 
 async def test_a_run_has_one_queued_task_for_each_known_device(rig: Rig) -> None:
@@ -161,6 +164,23 @@ async def test_a_time_limit_is_bounded_by_what_it_names(rig: Rig, overrides: dic
     answer = await rig.http.post("/api/runs", json={"workflow_id": "tour", "timeoutOverrides": overrides})
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_who_started_which_run_is_kept_once_however_often_it_was_asked(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    headers = {"Idempotency-Key": "k", "User-Agent": "muster/1"}
+    for _ in range(2):
+        run_id = (await rig.http.post("/api/runs", json={"workflow_id": "tour"}, headers=headers)).json()["run_id"]
+    async with rig.parts.database.reading() as tx:
+        (entry,) = await audit.of_subject(tx, run_id, 10)
+    assert (entry.actor, entry.action, entry.node_id) == ("127.0.0.1 muster/1", "run.create", None)
+    assert entry.detail == {"workflow_id": "tour", "version": 1, "trigger": "api", "phones": 2}
+
+
+async def test_a_run_that_is_refused_leaves_no_trace_in_the_audit_log(rig: Rig) -> None:
+    assert (await rig.http.post("/api/runs", json={"workflow_id": "tour"})).status_code == 422
+    async with rig.parts.database.reading() as tx:
+        assert (await tx.execute(select(func.count()).select_from(audit_log))).scalar_one() == 0
 
 
 async def _with_key(rig: Rig, key: str, body: dict[str, Any]) -> Any:

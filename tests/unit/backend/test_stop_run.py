@@ -61,7 +61,8 @@ async def test_who_stopped_a_run_is_kept(rig: Rig, run_id: str) -> None:
     for _ in range(2):
         await rig.http.post(f"/api/runs/{run_id}/stop", headers={"User-Agent": "muster/1"})
     async with rig.parts.database.reading() as tx:
-        (entry,) = await audit.of_subject(tx, run_id, 10)
+        entry, begun = await audit.of_subject(tx, run_id, 10)
+    assert begun.action == "run.create"
     assert (entry.actor, entry.action, entry.detail) == ("127.0.0.1 muster/1", "run.stop", {"cancelled": 3})
 
 

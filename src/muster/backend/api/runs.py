@@ -41,10 +41,11 @@ async def create_run(
     body: CreateRun,
     parts: PartsDep,
     response: Response,
+    actor: ActorDep,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
 ) -> RunCreated | Response:
     """Makes one task for each known phone of the target; those offline at this moment are skipped and say so."""
-    result = await parts.create_run.create(body, idempotency_key)
+    result = await parts.create_run.create(body, actor, idempotency_key)
     if isinstance(result, Refusal):
         return answer_refusal(result)
     response.status_code = 201 if result.is_new else 200
