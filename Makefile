@@ -27,6 +27,7 @@ check: dev ## style (ruff), types (mypy, strict) and layers (import-linter)
 	$(VENV_BIN)/lint-imports
 
 WORLD_SEEDS ?= 10000
+PROPERTY_EXAMPLES ?= 20
 HOSTILE_STRINGS ?= 100000
 HOSTILE_PLACES ?= 10000
 HUNG ?= 1000
@@ -34,8 +35,9 @@ KILLS ?= 200
 RACK_SEEDS ?= 5
 STRACE_FAULTS ?= 60
 CHAOS_SEED ?= $(shell echo $$RANDOM)
-chaos: dev mksh strace ## the long hunts: simulated worlds, hostile strings, hung commands, failing disks, kill -9; sizes as above
+chaos: dev mksh strace ## the long hunts: simulated worlds, new examples of properties, hostile strings, hung commands, failing disks, kill -9; sizes as above
 	WORLD_SEEDS=$(WORLD_SEEDS) $(VENV_BIN)/python -m pytest tests/world -n $(WORKERS) -q
+	PROPERTY_EXAMPLES=$(PROPERTY_EXAMPLES) $(VENV_BIN)/python -m pytest tests/property tests/unit -n $(WORKERS) -q -m hypothesis --timeout 3600 --hypothesis-seed=$(CHAOS_SEED)
 	HOSTILE_STRINGS=$(HOSTILE_STRINGS) $(VENV_BIN)/python -m pytest tests/property/test_template_quoting.py -n $(WORKERS) -q -k batches
 	HOSTILE_PLACES=$(HOSTILE_PLACES) $(VENV_BIN)/python -m pytest tests/property/test_template_places.py -n $(WORKERS) -q
 	HUNG_COMMANDS=$(HUNG) HUNG_REQUESTS=$(HUNG) $(VENV_BIN)/python -m pytest tests/conformance/adb/test_hung_commands.py tests/conformance/vendor/test_hung_vendor_tool.py -n $(WORKERS) -q -k in_a_row

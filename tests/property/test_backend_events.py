@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.backend import RECIPE, NodeTask, Rig, RigThread
+from tests.support.examples import examples
 
 from muster.contracts.events import STALE_ATTEMPT_STATUS
 from muster.domain.run import RunState, conclude
@@ -107,7 +108,7 @@ async def start(rig: Rig, devices: int) -> tuple[str, list[NodeTask]]:
     return run_id, tasks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(histories, min_size=1, max_size=3), st.randoms(use_true_random=False))
 def test_events_in_any_order_and_number_lead_to_one_state(
     backend: RigThread, lives: list[History], rng: random.Random
@@ -127,7 +128,7 @@ def test_events_in_any_order_and_number_lead_to_one_state(
     backend.run(example(backend.rig))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(histories, st.sampled_from(ENDS), st.randoms(use_true_random=False))
 def test_terminal_states_are_final_whatever_follows(
     backend: RigThread, life: History, end: str, rng: random.Random

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from muster.adb.fence import REFUSED_STATUS, SHELL_BYTES_MAX, fenced, refused_at
 from muster.domain.limits import PHONE_CLOCK_SEC_MAX
@@ -56,7 +57,7 @@ def is_broken(shell: str, script: str, folder: Path) -> bool:
 
 @needs_shell
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(command=COMMANDS, limited=st.booleans())
 @example(command="exit 124", limited=False)
 @example(command="echo 'it'\\''s'; exit 3", limited=True)
@@ -77,7 +78,7 @@ def test_before_its_deadline_a_fenced_command_is_as_if_there_were_no_fence(
 
 @needs_shell
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(command=COMMANDS, late_sec=st.integers(1, 10**9), limited=st.booleans())
 def test_after_its_deadline_a_fenced_command_does_nothing_and_tells_the_phones_clock(
     shell: str, command: str, late_sec: int, limited: bool

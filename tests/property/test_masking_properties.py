@@ -12,6 +12,7 @@ from urllib.parse import quote_plus
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from muster.agent.executor.masking import MASK, Mask
 from muster.agent.executor.words import exit_message, snippet
@@ -44,7 +45,7 @@ FORMS: dict[str, Callable[[str], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(secret=SECRETS, others=st.lists(SECRETS, max_size=3), before=AROUND, after=AROUND)
 @example(secret="00/{", others=[], before="", after="")
 def test_no_form_of_a_secret_passes_the_mask(

@@ -21,6 +21,7 @@ from tests.support.agent_parts import (
     step,
     tasks_of,
 )
+from tests.support.examples import examples
 
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkError, LinkRefused
@@ -89,7 +90,7 @@ async def deliver(folder: Path, backend: MemoryBackend, restart_after: int) -> N
                     await work(journal, *action)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(faults=st.lists(FAULTS, max_size=12), restart_after=st.integers(0, len(DEVICES) * EVENTS_OF_A_TASK))
 def test_every_event_is_delivered_applied_once_and_in_order_for_each_task(
     faults: list[str], restart_after: int

@@ -4,6 +4,7 @@ import json
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from muster.agent.quarantine import (
     Effect,
@@ -47,7 +48,7 @@ def fail(quarantine: Quarantine, name: str, times: int, now: float = 0.0) -> lis
 
 
 @given(histories)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_a_phone_is_held_exactly_between_being_told_in_and_out(history: list[tuple[Event, float]]) -> None:
     quarantine, inside, now = Quarantine(), set[str](), 0.0
     for event, pause in history:
@@ -63,7 +64,7 @@ def test_a_phone_is_held_exactly_between_being_told_in_and_out(history: list[tup
 
 
 @given(histories)
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_only_failures_of_the_phone_in_a_row_bring_it_in_and_only_clean_probes_or_people_out(
     history: list[tuple[Event, float]],
 ) -> None:

@@ -4,6 +4,7 @@ import itertools
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from muster.agent.recovery import (
     REPAIR_GAP_SEC,
@@ -27,7 +28,7 @@ handles = st.sampled_from(["R58M123", "emulator-5554", "192.168.0.7:5555", "[::1
 
 
 @given(handles, st.data(), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 def test_every_climb_ends_in_time_and_never_repairs_tcp_blindly(handle: str, data: st.DataObject, heals: bool) -> None:
     now, climb, move, moves = 100.0, Climb(handle, 100.0 + GRACE_SEC), Move.ASK, list[tuple[float, Move]]()
     heals_at = 100.0 + data.draw(st.floats(0, 30)) if heals else float("inf")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.backend import NodeTask, Rig, RigThread
+from tests.support.examples import examples
 
 from muster.domain.failure import FailureReason
 from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
@@ -40,7 +41,7 @@ def acts_of(rig: Rig, run_id: str, tasks: list[NodeTask], ends: list[str | None]
     return [*acts, lambda: rig.http.post(f"/api/runs/{run_id}/stop")] if stops else acts
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(st.lists(st.sampled_from(ENDS), min_size=1, max_size=3), st.booleans(), st.randoms(use_true_random=False))
 def test_the_truth_wins_in_whatever_order_it_comes(
     backend: RigThread, ends: list[str | None], stops: bool, rng: random.Random

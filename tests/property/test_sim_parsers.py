@@ -7,6 +7,7 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.adb_host import key
+from tests.support.examples import examples
 from tests.support.sim_phone import make_phone, say
 
 from muster.sim.adbd.auth import KeyFormatError, format_public_key, parse_public_key
@@ -99,7 +100,7 @@ def test_no_script_makes_the_parser_raise_anything_else(script: str) -> None:
 
 
 @given(shellish)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_script_takes_the_shell_down(script: str) -> None:
     async def run() -> int:
         phone = make_phone()

@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.sim_phone import make_phone, say
 
 from muster.sim.shell.patterns import LinePattern, translated
@@ -28,14 +29,14 @@ HOPELESS = [r"(a*)*b", r"(a+)+$", r"(a|a)*b", r"(a|ab?)+c", r"((a)*)*b", r"(a?a?
 
 
 @given(pattern=PATTERNS, line=LINES, ignore_case=st.booleans())
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_whether_a_pattern_fits_is_what_pythons_engine_says(pattern: str, line: str, ignore_case: bool) -> None:
     wanted = re.search(pattern, line, re.IGNORECASE if ignore_case else 0)
     assert LinePattern(pattern, ignore_case=ignore_case).found_in(line) is (wanted is not None)
 
 
 @given(pattern=PATTERNS, line=LINES)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_where_it_fits_is_too_unless_it_is_refused(pattern: str, line: str) -> None:
     try:
         made = LinePattern(pattern, needs_places=True)

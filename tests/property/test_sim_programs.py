@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.sim_phone import make_phone, say_bytes
 
 from muster.sim.shell.commands import BUILTINS, TOOLS
@@ -33,7 +34,7 @@ def quoted(word: str) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(given_words=arguments, stdin=st.sampled_from([b"", b"a b\nc\n", b"\xff\x00"]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 def test_a_program_ends_with_a_status_whatever_it_is_given(name: str, given_words: list[str], stdin: bytes) -> None:
     script = f"echo x > /sdcard/f; {name} {' '.join(map(quoted, given_words))}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from muster.domain.failure import FailureReason
 from muster.recipe.render import RenderError, Values, render_command
@@ -105,7 +106,7 @@ class Sandbox:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(values=st.lists(HOSTILE, min_size=1, max_size=12))
 @example(values=["'; touch canary; '", "$(touch canary)", "\n touch canary\n", "\\", "'", '"', "$", "`", "\r\n", " "])
 def test_a_value_arrives_as_one_argument_in_every_quote_context(shell: str, values: list[str]) -> None:
@@ -160,7 +161,7 @@ def test_hostile_values_in_batches_stay_one_argument_of_one_command(shell: str, 
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(text=st.text(alphabet=st.sampled_from("abs %'\"$`\\;&|한"), max_size=30))
 def test_what_input_text_would_type_is_the_value(shell: str, text: str) -> None:
     try:
@@ -196,7 +197,7 @@ FRAGMENTS = st.sampled_from(
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(parts=st.lists(FRAGMENTS, min_size=1, max_size=12), value=HOSTILE)
 @example(parts=['show "', "$(", "case x in x) ", "show ", "{{V}}", ";; ", "esac", ")", '"'], value="$(touch canary)")
 @example(parts=["show ", "#", "{{V}}"], value="x\ntouch canary")

@@ -286,12 +286,23 @@ async def test_an_answer_without_a_verdict_for_each_event_settles_nothing(journa
     assert len(backend.applied) == 6
 
 
+class StoppedClock(HastyClock):
+    """Its date stands still: what is recorded from now on is no backlog, however long a slow disk takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._made_ms = super().now_ms()
+
+    def now_ms(self) -> int:
+        return self._made_ms
+
+
 async def test_batches_are_bounded_and_in_the_order_of_recording(journal: SqliteJournal) -> None:
-    devices = [f"phone-{number}" for number in range(150)]
+    devices, clock = [f"phone-{number}" for number in range(150)], StoppedClock()
     await run_of(journal, *devices)
     order = [event["event_id"] for event in await told(journal)]
     backend = MemoryBackend()
-    async with sending(journal, backend) as sender:
+    async with sending(journal, backend, clock) as sender:
         assert await sender.flush(20)
     assert [event["event_id"] for event in backend.applied] == order
     assert max(len(batch) for batch in backend.batches) <= EVENT_BATCH_MAX

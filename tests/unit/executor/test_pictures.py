@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.support.examples import examples
 from tests.support.phones import picture
 
 from muster.agent.executor.pictures import PIXELS_MAX, PictureError, whole_png
@@ -45,7 +46,7 @@ def test_other_kinds_of_pictures_are_refused_by_name() -> None:
         whole_png(buffer.getvalue())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     whole=st.sampled_from([PNG, JPEG]),
     changes=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=20),

@@ -5,6 +5,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.manual_clock import ManualClock, settle
 from tests.support.runs import MemoryRuns
 
@@ -86,7 +87,7 @@ async def scene(seed: int, acts: int) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}, "something outlived its viewers"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(seed=st.integers(0, 2**32), acts=st.integers(0, 80))
 def test_every_viewer_ends_up_with_the_truth(seed: int, acts: int) -> None:
     asyncio.run(scene(seed, acts))

@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.screens import (
     BACK,
     DELETE,
@@ -462,7 +463,7 @@ def _do(screen: Screen, step: tuple[object, ...]) -> None:
             screen.advance(now)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=examples(80))
 @given(st.lists(_STEPS, max_size=25))
 def test_no_sequence_of_inputs_breaks_it_and_the_same_one_leads_to_the_same_place(
     steps: list[tuple[object, ...]],

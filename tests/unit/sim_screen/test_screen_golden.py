@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.support.examples import examples
 from tests.support.screens import ENTER, STATES, TAB, Node, new_screen, nodes_of
 from tests.unit.sim_screen.renew_golden import GOLDEN, readable
 
@@ -96,7 +97,7 @@ def test_every_phone_s_picture_differs(name: str) -> None:
     assert len(pictures) == 4
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(name=st.sampled_from(sorted(STATES)), size=SIZES)
 def test_on_any_panel_all_that_can_be_pressed_can_be_seen(name: str, size: tuple[int, int, int]) -> None:
     screen = new_screen(size=(1080, 2400, 420))
@@ -109,7 +110,7 @@ def test_on_any_panel_all_that_can_be_pressed_can_be_seen(name: str, size: tuple
         assert 0 <= top < bottom <= height, node
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=examples(15))
 @given(name=st.sampled_from(sorted(STATES)), size=SIZES)
 def test_a_picture_can_be_drawn_on_any_panel(name: str, size: tuple[int, int, int]) -> None:
     screen = new_screen(size=(1080, 2400, 420))
