@@ -16,7 +16,7 @@ from muster.agent.cared_parts import CaredExecutor, CaredLedger
 from muster.agent.disk_room import DiskRoom
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.executor.task import TaskExecutor
-from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, VendorState
+from muster.agent.heartbeat import Condition, HeartbeatLoop, HeartbeatSources, NodeFacts, VendorState
 from muster.agent.journal import Journal, JournalError
 from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
@@ -129,6 +129,8 @@ class AgentPorts:
     observer: Observer = field(default_factory=NoObserver)
     # What is free where journal and spool are; None: unknown. Raises OSError.
     free_bytes: Callable[[], int | None] = lambda: None
+    # How the node is, for the heartbeat.
+    condition: Callable[[], Condition] = Condition
 
 
 class Agent:
@@ -170,7 +172,7 @@ class Agent:
     async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
         """Until it is cancelled."""
         loop = self._scheduler(background)
-        self._ports.observer.sees(loop, lambda: self._room.trouble)
+        self._ports.observer.sees(loop, lambda: self._room.trouble, self._news.set)
         _ = background.start("disk", self._room.run())
         self._sender.on_stale = loop.fence
         _ = background.start("outbox", self._sender.run())
@@ -231,7 +233,13 @@ class Agent:
         rack, sender = self._ports.rack, self._sender
         facts = NodeFacts(self._settings.node_id, importlib.metadata.version("muster"), self._settings.concurrency)
         sources = HeartbeatSources(
-            rack.phones, rack, loop, outbox_depth, lambda: sender.degraded, lambda: self._room.trouble
+            rack.phones,
+            rack,
+            loop,
+            outbox_depth,
+            lambda: sender.degraded,
+            lambda: self._room.trouble,
+            self._ports.condition,
         )
         return HeartbeatLoop(facts, sources, sender.beat, changed=self._news, clock=self._ports.clock)
 

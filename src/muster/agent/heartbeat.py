@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from muster.agent.journal import JournalError
 from muster.agent.ports import DeviceStatus, Phones
 from muster.agent.waiting import set_within
-from muster.contracts.events import DeviceReport, NodeHeartbeat
+from muster.contracts.events import DeviceReport, NodeHeartbeat, NodeTrouble
 from muster.domain.device import AttachState
 from muster.domain.limits import DEVICES_PER_NODE_MAX, HEARTBEAT_INTERVAL_SEC, JOURNAL_ANSWER_SEC
 from muster.runtime.clock import Clock
@@ -52,6 +52,19 @@ class Workload(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """How the node is: its troubles, what stops work first, and how many events the backend refused for good."""
+
+    troubles: tuple[NodeTrouble, ...] = ()
+    dead_letters: int = 0
+
+    @property
+    def can_work(self) -> bool:
+        """Tasks can be executed."""
+        return not any(trouble.stops_work for trouble in self.troubles)
+
+
+@dataclass(frozen=True, slots=True)
 class HeartbeatSources:
     """Where a heartbeat's figures come from. `outbox_depth`: how many events wait; `trouble`: why no run is taken."""
 
@@ -61,6 +74,7 @@ class HeartbeatSources:
     outbox_depth: Callable[[], Awaitable[int]]
     is_degraded: Callable[[], bool]
     trouble: Callable[[], str | None] = lambda: None
+    condition: Callable[[], Condition] = Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,7 @@ class HeartbeatLoop:
         sources, facts = self._sources, self._facts
         depth = await self._outbox_depth()
         # From here on without an await: what is sent is the rack as it is now.
-        phones, trouble = sources.phones.all(), sources.trouble()
+        phones, trouble, condition = sources.phones.all(), sources.trouble(), sources.condition()
         return NodeHeartbeat(
             node_id=facts.node_id,
             timestamp=self._clock.now_ms(),
@@ -114,9 +128,13 @@ class HeartbeatLoop:
             last_vendor_ws_ok_at=sources.vendor.last_vendor_ok_ms,
             agent_version=facts.agent_version,
             outbox_depth=depth,
-            degraded=trouble is not None or sources.is_degraded(),
+            degraded=trouble is not None or not condition.can_work or sources.is_degraded(),
             last_error_message=trouble,
             max_concurrency=facts.max_concurrency,
+            troubles=list(condition.troubles),
+            quarantined_devices_count=sum(1 for phone in phones if phone.quarantined is not None),
+            reserved_devices_count=sum(1 for phone in phones if phone.reserved is not None),
+            dead_letters=condition.dead_letters,
             devices=device_reports(phones, self._clock.monotonic()),
         )
 

@@ -103,7 +103,7 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
     return AgentPorts(
         clock, random.SystemRandom(), new_id, observer.link(link), journal, rack, locks, spool_folder,
         actions=care, care=care, gates=await _gates(settings, folder, stack), secrets=secrets, observer=observer,
-        free_bytes=lambda: shutil.disk_usage(spool_folder).free,
+        free_bytes=lambda: shutil.disk_usage(spool_folder).free, condition=observer.condition,
     )  # fmt: skip
 
 

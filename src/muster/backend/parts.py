@@ -149,7 +149,7 @@ def _assemble(
         uploads=Uploads(database, objects, clock, new_id, _upload_key(settings.data_dir)),
         workflows=SaveWorkflow(database, clock),
         queries=queries,
-        watch=WatchNodes(database, silence, lost_work, live, clock),
+        watch=WatchNodes(database, presence, silence, lost_work, live, clock),
         metrics=BackendMetrics(database, presence, live, clock),
     )
 

@@ -5,13 +5,13 @@ makes a phone online or offline. A crash loses at most one flush period of it, a
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from typing import Final, Literal
+from collections.abc import Hashable, Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Final
 
 from muster.backend.node_clocks import NodeClocks
-from muster.contracts.api import DeviceView, NodeView
-from muster.contracts.events import DeviceReport, NodeHeartbeat
+from muster.contracts.api import DeviceView, NodeStatus, NodeView
+from muster.contracts.events import DeviceReport, NodeHeartbeat, NodeTrouble
 from muster.domain.device import AttachState, is_online
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
@@ -19,6 +19,9 @@ from muster.store import devices, nodes
 from muster.store.database import Database, StoreUnavailableError
 
 FLUSH_INTERVAL_SEC: Final = 10
+_PASSING: Final = frozenset(
+    {"last_error_message", "troubles", "quarantined_devices_count", "reserved_devices_count", "dead_letters"}
+)
 HEARTBEAT_IDS_MAX: Final = 10_000
 _log = get_logger()
 
@@ -38,8 +41,12 @@ class NodeRecord:
     last_vendor_ws_ok_at: int | None = None
     outbox_depth: int = 0
     degraded: bool = False
-    # Not in the database: it is true only until the next heartbeat.
+    # From here on not in the database: true only until the next heartbeat.
     last_error_message: str | None = None
+    troubles: tuple[NodeTrouble, ...] = ()
+    quarantined_devices_count: int = 0
+    reserved_devices_count: int = 0
+    dead_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,18 @@ class Presence:
         node = self._nodes.get(node_id)
         return node.last_heartbeat_at if node else None
 
+    def is_degraded(self, node_id: str) -> bool:
+        """Whether it said so last."""
+        node = self._nodes.get(node_id)
+        return node is not None and node.degraded
+
+    def conditions(self) -> dict[str, Hashable]:
+        """Of each node, what of its troubles is worth telling whoever watches: another value is news."""
+        return {
+            name: (node.degraded, node.last_error_message, tuple(trouble.reason for trouble in node.troubles))
+            for name, node in self._nodes.items()
+        }
+
     def is_device_online(self, device: DeviceRecord) -> bool:
         """R8.1."""
         return is_online(device.last_seen_at, self._clock.now_ms(), self._window_sec)
@@ -158,10 +177,10 @@ class Presence:
         return self._node_view(record) if record else None
 
     def _node_view(self, record: NodeRecord) -> NodeView:
-        status: Literal["online", "offline", "degraded"] = "offline"
+        status: NodeStatus = "offline"
         if self.is_node_online(record.node_id):
             status = "degraded" if record.degraded else "online"
-        known = {name: value for name, value in asdict(record).items() if name != "degraded"}
+        known = {field.name: getattr(record, field.name) for field in fields(record) if field.name != "degraded"}
         return NodeView(status=status, clock_skew_ms=self._clocks.ahead_ms(record.node_id), **known)
 
     def device_view(self, device: DeviceRecord) -> DeviceView:
@@ -190,7 +209,7 @@ class Presence:
             async with database.writing() as tx:
                 if node_ids:
                     saved = [self._nodes[node_id] for node_id in sorted(node_ids)]
-                    await nodes.save(tx, [_without_error(row) for row in _rows(saved)])
+                    await nodes.save(tx, [_lasting(row) for row in _rows(saved)])
                 if device_ids:
                     await devices.save(tx, _rows(self._devices[device_id] for device_id in sorted(device_ids)))
         except BaseException:
@@ -222,11 +241,16 @@ def _node_record(beat: NodeHeartbeat, now_ms: int) -> NodeRecord:
         outbox_depth=beat.outbox_depth,
         degraded=beat.degraded,
         last_error_message=beat.last_error_message,
+        troubles=tuple(beat.troubles),
+        quarantined_devices_count=beat.quarantined_devices_count,
+        reserved_devices_count=beat.reserved_devices_count,
+        dead_letters=beat.dead_letters,
     )
 
 
-def _without_error(row: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in row.items() if name != "last_error_message"}
+def _lasting(row: dict[str, object]) -> dict[str, object]:
+    """What is true beyond the next heartbeat."""
+    return {name: value for name, value in row.items() if name not in _PASSING}
 
 
 def _rows(records: Iterable[NodeRecord | DeviceRecord]) -> list[dict[str, object]]:

@@ -11,6 +11,7 @@ from muster.backend.cursors import decode_cursor, encode_cursor
 from muster.backend.presence import Presence
 from muster.contracts.api import (
     ArtifactView,
+    NodeCondition,
     NodePart,
     RunDelta,
     RunDetail,
@@ -104,16 +105,14 @@ class RunQueries:
     async def snapshot(self, run_id: str) -> RunSnapshot | None:
         """The run and all its tasks."""
         found = await self._changed(run_id, None)
-        return RunSnapshot(run=found[0], tasks=found[1], now=self._clock.now_ms()) if found else None
+        return RunSnapshot(**found, now=self._clock.now_ms()) if found else None
 
     async def delta(self, run_id: str, task_ids: Collection[str]) -> RunDelta | None:
         """The run with its counts, and these tasks of it."""
         found = await self._changed(run_id, task_ids)
-        return RunDelta(run=found[0], tasks=found[1], now=self._clock.now_ms()) if found else None
+        return RunDelta(**found, now=self._clock.now_ms()) if found else None
 
-    async def _changed(
-        self, run_id: str, task_ids: Collection[str] | None
-    ) -> tuple[RunListItem, list[TaskView]] | None:
+    async def _changed(self, run_id: str, task_ids: Collection[str] | None) -> dict[str, Any] | None:
         async with self._database.reading() as tx:
             run = await runs.find(tx, run_id)
             if run is None:
@@ -121,7 +120,11 @@ class RunQueries:
             rows = await tasks.of_run(tx, run_id, task_ids)
             by_hand = await _steps_by_hand(tx, run, rows)
             counts = (await tasks.count(tx, [run_id]))[run_id]
-        return RunListItem.model_validate(_list_item(run, counts)), self._tasks(rows, by_hand)
+        return {
+            "run": RunListItem.model_validate(_list_item(run, counts)),
+            "tasks": self._tasks(rows, by_hand),
+            "nodes": [NodeCondition(**self._condition(name)) for name in sorted({row.node_id for row in rows})],
+        }
 
     async def steps(
         self,
@@ -156,6 +159,14 @@ class RunQueries:
         silent = {node_id for node_id in {row.node_id for row in rows} if self._is_unreachable(node_id)}
         return [_task(row, by_hand, on_silent_node=row.node_id in silent) for row in rows]
 
+    def _condition(self, node_id: str) -> dict[str, Any]:
+        """Silent by the same judgement as its tiles; else by its own word."""
+        known = self._presence.node_view(node_id)
+        told = known.model_dump(include=set(NodeCondition.model_fields)) if known else {"node_id": node_id}
+        is_degraded = self._presence.is_degraded(node_id)
+        status = "offline" if self._is_unreachable(node_id) else "degraded" if is_degraded else "online"
+        return told | {"status": status}
+
     def _node_parts(self, by_node: AnyRows) -> list[NodePart]:
         counts: defaultdict[str, dict[TaskState, int]] = defaultdict(dict)
         timeouts: defaultdict[str, int] = defaultdict(int)
@@ -165,7 +176,7 @@ class RunQueries:
                 timeouts[node_id] += timed_out
         return [
             NodePart(
-                node_id=node_id,
+                **self._condition(node_id),
                 online=self._presence.is_node_online(node_id),
                 unreachable=bool(OPEN_TASK_STATES & found.keys()) and self._is_unreachable(node_id),
                 counts=_counts(found),

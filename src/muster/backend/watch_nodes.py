@@ -4,6 +4,7 @@ That overlay is computed, never stored, and heals by itself. After `lost_after_s
 presumed, so that their run can end; the node's own word replaces that whenever it comes.
 """
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,15 +83,23 @@ class WatchNodes:
     """Looks at the nodes every INTERVAL_SEC."""
 
     def __init__(
-        self, database: Database, silence: Silence, lost_work: LostWork, watchers: RunWatchers, clock: Clock
+        self,
+        database: Database,
+        presence: Presence,
+        silence: Silence,
+        lost_work: LostWork,
+        watchers: RunWatchers,
+        clock: Clock,
     ) -> None:
         self._database = database
+        self._presence = presence
         self._silence = silence
         self._lost_work = lost_work
         self._watchers = watchers
         self._clock = clock
         self._expired_ms = 0
-        self._shown: frozenset[str] = frozenset()
+        self._silent: frozenset[str] = frozenset()
+        self._conditions: dict[str, Hashable] = {}
 
     async def keep_watching(self) -> None:
         """Looks for ever; a database that is gone for a while delays it."""
@@ -111,13 +120,15 @@ class WatchNodes:
         await self._expire_actions()
 
     async def _tell(self, unreachable: frozenset[str]) -> None:
-        """Whoever watches a run sees its tiles change when their node goes silent and when it comes back."""
-        if changed := unreachable ^ self._shown:
+        """Whoever watches a run sees at once when its node goes silent or into trouble, and when that is over."""
+        turned = unreachable ^ self._silent
+        known, now = self._conditions, self._presence.conditions()
+        if changed := turned | {name for name in now if now[name] != known.get(name, now[name])}:
             async with self._database.reading() as tx:
                 self._announce(await tasks.open_on_nodes(tx, changed))
-            for node_id in sorted(changed):
-                _log.info("Node silent" if node_id in unreachable else "Node heard again", node_id=node_id)
-        self._shown = unreachable
+        for node_id in sorted(turned):
+            _log.info("Node silent" if node_id in unreachable else "Node heard again", node_id=node_id)
+        self._silent, self._conditions = unreachable, now
 
     def _announce(self, rows: AnyRows) -> None:
         for run_id, task_ids in by_run(rows).items():

@@ -16,7 +16,7 @@ from muster.contracts.base import (
     WorkflowIdField,
 )
 from muster.contracts.commands import ActionReason, DeviceActionKind, Owner, ReservationMinutes
-from muster.contracts.events import ArtifactRef, RunSummary
+from muster.contracts.events import ArtifactRef, NodeTrouble, RunSummary
 from muster.domain import ids, limits
 from muster.domain.failure import FailureClass, FailureReason
 from muster.domain.run import RunState, RunTrigger
@@ -174,10 +174,25 @@ class TaskView(Message):
     updated_at: EpochMs
 
 
-class NodePart(Message):
-    """A node's part of a run. `unreachable` (open tasks on a silent node) is derived, never stored."""
+NodeStatus = Literal["online", "offline", "degraded"]
+
+
+class NodeCondition(Message):
+    """How a node is. `degraded`: it can do no run, or cannot tell of it; `last_error_message`: why it takes none now.
+
+    `troubles`: all that is wrong by its own word, what stops work first; some of it stops nothing.
+    """
 
     node_id: str
+    status: NodeStatus = "online"
+    last_heartbeat_at: EpochMs | None = None
+    last_error_message: str | None = None
+    troubles: list[NodeTrouble] = Field(default_factory=list)
+
+
+class NodePart(NodeCondition):
+    """A node's part of a run. `unreachable` (open tasks on a silent node) is derived, never stored."""
+
     online: bool
     unreachable: bool = False
     counts: TaskCounts
@@ -244,14 +259,19 @@ class RunSnapshot(Message):
 
     run: RunListItem
     tasks: list[TaskView]
+    nodes: list[NodeCondition] = Field(default_factory=list)
     now: EpochMs
 
 
 class RunDelta(Message):
-    """SSE event `delta`: the tasks that changed (last write wins) and the run's counts and status after them."""
+    """SSE event `delta`: the tasks that changed (last write wins), their nodes, the run's counts and status after them.
+
+    Sent too when a node with open tasks falls silent, into trouble, or out of it.
+    """
 
     run: RunListItem
     tasks: list[TaskView]
+    nodes: list[NodeCondition] = Field(default_factory=list)
     now: EpochMs
 
 
@@ -297,16 +317,13 @@ class ValidationAnswer(Message):
 # ---- nodes and devices ----------------------------------------------------------------------------------------------
 
 
-class NodeView(Message):
+class NodeView(NodeCondition):
     """A node. `status` is from the backend's own clock at the last heartbeat's receipt.
 
-    `last_error_message`: why the node takes no run now (its disk is full), by its own word. `clock_skew_ms`: how far
-    its clock is ahead of the backend's, by its heartbeats of the last minute.
+    `clock_skew_ms`: how far its clock is ahead of the backend's, by its heartbeats of the last minute. `dead_letters`:
+    events that the backend refused for good.
     """
 
-    node_id: str
-    status: Literal["online", "offline", "degraded"]
-    last_heartbeat_at: EpochMs | None = None
     agent_version: str | None = None
     connected_devices_count: int = 0
     running_devices_count: int = 0
@@ -315,7 +332,9 @@ class NodeView(Message):
     vendor_ws_ok: bool = False
     last_vendor_ws_ok_at: EpochMs | None = None
     outbox_depth: int = 0
-    last_error_message: str | None = None
+    quarantined_devices_count: int = 0
+    reserved_devices_count: int = 0
+    dead_letters: int = 0
     clock_skew_ms: int | None = None
 
 

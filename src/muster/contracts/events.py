@@ -68,8 +68,16 @@ class DeviceReport(Message):
     last_error_message: ErrorMessage | None = None
 
 
+class NodeTrouble(Message):
+    """One thing that is wrong with a node. `reason` is one of `domain.trouble.Trouble`, or a newer agent's own."""
+
+    reason: str = Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")
+    message: ErrorMessage
+    stops_work: bool = False
+
+
 class NodeHeartbeat(Payload):
-    """Every 10 s, and at once when a phone comes or goes."""
+    """Every 10 s, and at once when a phone comes or goes. `dead_letters`: events that were refused for good."""
 
     connected_devices_count: Count
     running_devices_count: Count
@@ -82,6 +90,10 @@ class NodeHeartbeat(Payload):
     # Why it takes no run now.
     last_error_message: ErrorMessage | None = None
     max_concurrency: Ordinal = limits.CONCURRENCY_PER_NODE_DEFAULT
+    troubles: list[NodeTrouble] = Field(default_factory=list, max_length=limits.NODE_TROUBLES_MAX)
+    quarantined_devices_count: Count = 0
+    reserved_devices_count: Count = 0
+    dead_letters: Count = 0
     devices: list[DeviceReport] = Field(max_length=limits.DEVICES_PER_NODE_MAX)
 
 
@@ -123,8 +135,9 @@ class TaskProgress(TaskPayload):
     """A step began, ended, or waits. `step` is its phase.
 
     Two are told beside the recipe's steps: `device-preflight` (waiting with `wait_until` while a parked task's phone
-    has its grace, then completed or failed) and `attempt-end` (failed, with the reason: the attempt is over and
-    another one follows, of which the next `task_started` is the fact). Only the last one ends by `task_finished`.
+    has its grace, or while somebody else's task has the phone; then completed or failed) and `attempt-end` (failed,
+    with the reason: the attempt is over and another one follows, of which the next `task_started` is the fact). Only
+    the last one ends by `task_finished`.
     """
 
     status: StepState

@@ -69,6 +69,9 @@ UPLOAD_URL_TTL_SEC: Final = 300
 # Journal, outbox and spool (spec/03, spec/07)
 JOURNAL_WRITES_PENDING_MAX: Final = 1_000
 JOURNAL_GROUP_MAX: Final = 200
+# A step's progress goes to the disk with whatever is recorded next, or by itself after so long (docs/adr/0024).
+JOURNAL_PROGRESS_WAIT_MS: Final = 250
+JOURNAL_PROGRESS_WAITING_MAX: Final = 200
 # Another program (a backup, a virus scanner) may hold the journal so long.
 JOURNAL_BUSY_SEC: Final = 5.0
 # A disk that hangs must not silence the node: a heartbeat's figures, and the events that go with it, wait only so long.
@@ -96,6 +99,7 @@ BACKEND_SILENT_SEC: Final = 30.0
 OUTBOX_OLD_SEC: Final = 120.0
 # Times in the console, storage keys and sorting by time are off by that much; nothing is decided by a node's clock.
 CLOCK_SKEW_MS_MAX: Final = 10_000
+NODE_TROUBLES_MAX: Final = 32
 DISK_BYTES_MIN: Final = 200 * 1024 * 1024
 DISK_BYTES_LOW: Final = 2 * 1024 * 1024 * 1024
 

@@ -3,16 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.support.manual_clock import ManualClock
 from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
-from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts, device_reports
+from muster.agent.heartbeat import Condition, HeartbeatLoop, HeartbeatSources, NodeFacts, device_reports
 from muster.agent.journal import JournalError
 from muster.agent.ports import DeviceStatus, Phone
-from muster.contracts.events import NodeHeartbeat
+from muster.contracts.events import NodeHeartbeat, NodeTrouble
 from muster.domain.device import AttachState
 from muster.runtime.supervision import Background
 
@@ -163,3 +163,31 @@ def test_a_phone_with_impossible_values_is_reported_without_them() -> None:
 
 def test_a_phone_whose_very_id_is_impossible_does_not_silence_the_others() -> None:
     assert [report.device_id for report in device_reports([phone("bad\nid"), phone(""), phone("B")], 1.0)] == ["B"]
+
+
+async def test_what_stops_work_makes_the_node_degraded_and_what_does_not_is_only_told() -> None:
+    full = NodeTrouble(reason="disk_full", message="12 MB are free", stops_work=True)
+    low = NodeTrouble(reason="disk_low", message="1 GB is free")
+    told = {trouble.reason: await _first_beat(Condition((trouble,), dead_letters=3)) for trouble in (full, low)}
+    assert {reason: (beat.degraded, beat.troubles) for reason, beat in told.items()} == {
+        "disk_full": (True, [full]),
+        "disk_low": (False, [low]),
+    }
+    assert told["disk_low"].dead_letters == 3
+
+
+async def test_phones_in_quarantine_and_reserved_ones_are_counted() -> None:
+    kept = [replace(phone("A"), quarantined="hung thrice"), replace(phone("B"), reserved="kim"), phone("C")]
+    beat = await _first_beat(Condition(), Rack(kept))
+    assert (beat.quarantined_devices_count, beat.reserved_devices_count, len(beat.devices)) == (1, 1, 3)
+
+
+async def _first_beat(condition: Condition, rack: Rack | None = None) -> NodeHeartbeat:
+    rack, clock = rack or Rack(), ManualClock()
+    sent: list[NodeHeartbeat] = []
+    sources = HeartbeatSources(rack, rack, rack, rack.outbox_depth, lambda: False, condition=lambda: condition)
+    loop = HeartbeatLoop(NodeFacts("PC-01", "1", 20), sources, sent.append, changed=asyncio.Event(), clock=clock)
+    async with Background() as background:
+        _ = background.start("heartbeat", loop.run())
+        await clock.advance(0)
+    return sent[0]

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from muster.agent.observe.health import Seen, Trouble, examine
+from muster.agent.observe.health import Seen, examine
 from muster.domain import limits
+from muster.domain.trouble import Trouble
 
 WELL = Seen(
     adb_ok=True,

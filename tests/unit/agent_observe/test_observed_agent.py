@@ -135,7 +135,7 @@ async def at_work(
         async with watched(observer, folder, port):
             ports = AgentPorts(
                 clock, random.Random(1), new_id, observer.link(backend), journal, rack, MemoryLocks(), spool,
-                observer=observer, free_bytes=lambda: free_bytes,
+                observer=observer, free_bytes=lambda: free_bytes, condition=observer.condition,
             )  # fmt: skip
             ready = asyncio.Event()
             running = asyncio.create_task(Agent(settings, ports).run(lambda _line: ready.set()))
@@ -236,6 +236,20 @@ async def test_health_falls_and_rises_with_its_causes(tmp_path: Path) -> None:
         assert (await agent.scrape()).of_name("muster_agent_trouble") == {"reason=adb_gone": 1, "reason=vendor_gone": 1}
         agent.rack.adb_ok = agent.rack.vendor_ok = True
         assert (await agent.health())[1]["status"] == "ok"
+
+
+async def test_the_backend_is_told_at_once_when_the_node_falls_ill_and_when_it_is_well_again(tmp_path: Path) -> None:
+    def beats(applied: list[dict[str, Any]]) -> list[tuple[bool, list[str]]]:
+        told = [event["payload"] for event in applied if event["type"] == "node_heartbeat"]
+        return [(beat["degraded"], [trouble["reason"] for trouble in beat["troubles"]]) for beat in told]
+
+    async with at_work(tmp_path) as agent:
+        agent.rack.adb_ok = agent.rack.vendor_ok = False
+        await agent.falls_ill("adb_gone", "vendor_gone")
+        await agent.backend.applied_until(lambda applied: (True, ["adb_gone", "vendor_gone"]) in beats(applied))
+        agent.rack.adb_ok = True
+        await agent.falls_ill("vendor_gone")
+        await agent.backend.applied_until(lambda applied: beats(applied)[-1] == (False, ["vendor_gone"]))
 
 
 async def test_an_agent_without_room_says_that_it_takes_no_run(tmp_path: Path) -> None:

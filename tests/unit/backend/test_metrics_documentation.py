@@ -9,8 +9,8 @@ from tests.support.backend import Rig
 
 from muster.agent.journal import JournalFigures, OutboxDepth, Waiting
 from muster.agent.observe.figures import Figures, FiguresCollector
-from muster.agent.observe.health import Trouble
 from muster.agent.observe.instruments import Instruments
+from muster.domain.trouble import Trouble
 
 TEXT = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
 SUFFIXES = re.compile(r"_(bucket|count|sum)$")

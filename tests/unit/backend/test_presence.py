@@ -80,6 +80,21 @@ async def test_a_node_whose_disk_is_full_says_so_until_its_next_word(rig: Rig) -
     await rig.parts.presence.flush(rig.parts.database)
     node = (await rig.http.get("/api/nodes/PC-01")).json()
     assert (node["status"], node["last_error_message"]) == ("degraded", why)
+
+
+async def test_a_node_s_troubles_and_the_phones_it_keeps_back_are_told_until_its_next_word(rig: Rig) -> None:
+    gone = {"reason": "adb_gone", "message": "the adb server does not answer", "stops_work": True}
+    await rig.heartbeat(
+        "PC-01", ["A"], degraded=True, troubles=[gone],
+        quarantined_devices_count=2, reserved_devices_count=1, dead_letters=3,
+    )  # fmt: skip
+    node = (await rig.http.get("/api/nodes/PC-01")).json()
+    assert (node["status"], node["troubles"]) == ("degraded", [gone])
+    assert [node[f"{what}_devices_count"] for what in ("quarantined", "reserved")] == [2, 1]
+    assert node["dead_letters"] == 3
+    await rig.parts.presence.flush(rig.parts.database)
+    await rig.heartbeat("PC-01", ["A"])
+    assert (await rig.http.get("/api/nodes/PC-01")).json()["troubles"] == []
     await rig.heartbeat("PC-01", ["A"])
     node = (await rig.http.get("/api/nodes/PC-01")).json()
     assert (node["status"], node.get("last_error_message")) == ("online", None)

@@ -74,6 +74,29 @@ async def test_who_watches_is_told_when_a_node_goes_silent_and_when_it_is_back(r
         stream.close()
 
 
+async def test_who_watches_is_told_when_a_node_falls_into_trouble_and_when_it_is_well_again(
+    rig: Rig, task: NodeTask
+) -> None:
+    full = {"reason": "disk_full", "message": "12 MB are free", "stops_work": True}
+    await rig.parts.watch.look()
+    stream = await rig.parts.live.subscribe(task.run_id)
+    assert isinstance(stream, LiveStream)
+    try:
+        assert b'"node_id":"PC-01","status":"online"' in await anext(stream)
+        await rig.heartbeat("PC-01", ["A"], degraded=True, troubles=[full])
+        await rig.parts.watch.look()
+        frame = await rig.next_frame(stream, b"delta")
+        assert b'"status":"degraded"' in frame
+        assert b'"message":"12 MB are free"' in frame
+        await rig.heartbeat("PC-01", ["A"])
+        await rig.parts.watch.look()
+        assert b'"troubles":[]' in await rig.next_frame(stream, b"delta")
+    finally:
+        stream.close()
+    (part,) = (await rig.run(task.run_id)).nodes
+    assert (part.status, part.troubles, part.online) == ("online", [], True)
+
+
 async def test_a_lost_node_s_tasks_end_as_presumed_and_so_does_the_run(rig: Rig, task: NodeTask) -> None:
     await silence(rig, LOST)
     assert (await shown(rig, task)).status is TaskState.RUNNING

@@ -11,11 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from muster.agent.journal import JournalFigures
-from muster.agent.observe.health import Finding, Trouble
+from muster.agent.observe.health import Finding
 from muster.agent.ports import DeviceStatus
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
+from muster.domain.trouble import Trouble
 
 _R: Final = FailureReason
 # Told from the start, as nought: a series that begins with its first increment hides it from rate().

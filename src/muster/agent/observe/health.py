@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from muster.domain.limits import (
@@ -12,29 +11,9 @@ from muster.domain.limits import (
     OUTBOX_OLD_SEC,
     SPOOL_BYTES_MAX,
 )
+from muster.domain.trouble import Trouble
 
 SPOOL_NEARLY_FULL: Final = 0.9
-
-
-class Trouble(StrEnum):
-    """The closed list of what can be wrong with a node."""
-
-    ADB_GONE = "adb_gone"
-    DISK_FULL = "disk_full"
-    JOURNAL_FAILS = "journal_fails"
-    DISK_LOW = "disk_low"
-    SPOOL_FULL = "spool_full"
-    VENDOR_GONE = "vendor_gone"
-    BACKEND_UNREACHABLE = "backend_unreachable"
-    SECRET_REFUSED = "secret_refused"  # noqa: S105 - a name
-    ANOTHER_AGENT = "another_agent"
-    OUTBOX_OLD = "outbox_old"
-    CLOCK_WRONG = "clock_wrong"
-
-    @property
-    def stops_work(self) -> bool:
-        """No run can be done while it lasts; with all the others the node goes on, and tells later."""
-        return self in (Trouble.ADB_GONE, Trouble.DISK_FULL, Trouble.JOURNAL_FAILS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from typing import Any, Final, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
 from muster.agent.group_commit import Commits, GroupCommit, Work
-from muster.agent.heartbeat import Workload
+from muster.agent.heartbeat import Condition, Workload
 from muster.agent.journal import JournalError, JournalFigures
 from muster.agent.observe.figures import Figures, FiguresCollector
-from muster.agent.observe.health import Finding, Seen, Trouble, examine
+from muster.agent.observe.health import Finding, Seen, examine
 from muster.agent.observe.http import Ask, Page
 from muster.agent.observe.instruments import Instruments
 from muster.agent.observe.parts import (
@@ -26,6 +26,8 @@ from muster.agent.observe.parts import (
     ObservedLink,
 )
 from muster.agent.ports import Executor, Phones
+from muster.contracts.events import NodeTrouble
+from muster.domain.trouble import Trouble
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
@@ -113,7 +115,9 @@ class AgentObserver:
         self._journal: WatchedJournal | None = None
         self._workload: Workload | None = None
         self._no_run: Callable[[], str | None] = lambda: None
+        self._on_change: Callable[[], None] = lambda: None
         self._health = Health()
+        self._dead_letters = 0
         self._looking = asyncio.Lock()
 
     # ---- being let in ------------------------------------------------------------------------------------------------
@@ -139,9 +143,17 @@ class AgentObserver:
         """See `Observer`."""
         self._instruments.refill_seconds.observe(seconds)
 
-    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
+    def sees(self, workload: Workload, no_run: Callable[[], str | None], on_change: Callable[[], None]) -> None:
         """See `Observer`."""
-        self._workload, self._no_run = workload, no_run
+        self._workload, self._no_run, self._on_change = workload, no_run, on_change
+
+    def condition(self) -> Condition:
+        """As it was at the last look; for the heartbeat."""
+        troubles = (
+            NodeTrouble(reason=finding.trouble.value, message=finding.message, stops_work=finding.trouble.stops_work)
+            for finding in self._health.findings
+        )
+        return Condition(tuple(troubles), self._dead_letters)
 
     # ---- telling -----------------------------------------------------------------------------------------------------
 
@@ -248,7 +260,7 @@ class AgentObserver:
         except TimeoutError:
             self._journal_error = "the journal does not answer"
         else:
-            self._journal_error = None
+            self._journal_error, self._dead_letters = None, figures.dead_letters
             return figures
         return None
 
@@ -269,3 +281,5 @@ class AgentObserver:
         for trouble in before.keys() - since.keys():
             log.info("Well again", trouble=trouble.value)
         self._health = Health(tuple(findings), since)
+        if before.keys() != since.keys():
+            self._on_change()

@@ -18,8 +18,11 @@ class Observer(Protocol):
         """A slot that was given back had its next task's start journaled so much later."""
         ...
 
-    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
-        """What the scheduler has in hand, and why no run is taken, for as long as the agent lives."""
+    def sees(self, workload: Workload, no_run: Callable[[], str | None], on_change: Callable[[], None]) -> None:
+        """What the scheduler has in hand, and why no run is taken, for as long as the agent lives.
+
+        `on_change` is to be called when the node falls ill or gets well.
+        """
         ...
 
 
@@ -33,5 +36,5 @@ class NoObserver:
     def refilled(self, seconds: float) -> None:
         """See `Observer`."""
 
-    def sees(self, workload: Workload, no_run: Callable[[], str | None]) -> None:
+    def sees(self, workload: Workload, no_run: Callable[[], str | None], on_change: Callable[[], None]) -> None:
         """See `Observer`."""
