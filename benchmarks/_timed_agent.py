@@ -45,6 +45,10 @@ class NotingLocks:
         self.notes.append((time.monotonic(), "released", device_id))
         self._locks.release(device_id)
 
+    def why_refused(self, device_id: str) -> str:
+        """Passed on."""
+        return self._locks.why_refused(device_id)
+
 
 def main() -> None:
     """Takes the arguments that `agent_plan` gives, and runs until its standard input ends."""

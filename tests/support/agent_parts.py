@@ -274,6 +274,9 @@ class MemoryLocks:
     def release(self, device_id: str) -> None:
         self.held.remove(device_id)
 
+    def why_refused(self, device_id: str) -> str:
+        return f"another agent has {device_id}"
+
 
 def seeded(seed: int = 1) -> random.Random:
     """Randomness that is the same each time."""

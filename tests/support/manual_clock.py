@@ -13,6 +13,7 @@ class ManualClock:
         self._elapsed = 0.0
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Event]] = []
+        self._slept_on = asyncio.Event()
 
     def now_ms(self) -> int:
         return self._start_ms + round(self._elapsed * 1000)
@@ -23,7 +24,15 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         woken = asyncio.Event()
         heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), woken))
+        self._slept_on.set()
         await woken.wait()
+
+    async def is_slept_on(self, within_sec: float = 20) -> None:
+        """Waits until somebody sleeps: what comes before may have been written to a disk, in a thread."""
+        async with asyncio.timeout(within_sec):
+            while not self._sleepers:
+                self._slept_on.clear()
+                await self._slept_on.wait()
 
     def jump(self, seconds: float) -> None:
         """Moves time on at once, as a machine that slept: whoever waits is woken by the next `advance`."""

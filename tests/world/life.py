@@ -53,3 +53,6 @@ class MemoryLocks:
             return
         self.trace.note("unlocked", device_id)
         self.held.discard(device_id)
+
+    def why_refused(self, device_id: str) -> str:
+        return f"another agent has {device_id}"

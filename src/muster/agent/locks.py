@@ -125,6 +125,8 @@ class DeviceFileLocks:
         self._state_dir = state_dir
         self._server = f"{adb_server[0]}:{adb_server[1]}"
         self._held: dict[str, FileLock] = {}
+        # Why no lock could be had for a phone, for as long as that is so.
+        self._unlockable: dict[str, str] = {}
 
     def __enter__(self) -> "DeviceFileLocks":
         return self
@@ -135,12 +137,14 @@ class DeviceFileLocks:
 
     def acquire(self, device_id: str) -> bool:
         """False when another agent has it, and when no lock can be had: without one, nothing may be started."""
-        lock = FileLock(_lock_file(self._state_dir, "device", self._server, device_id))
         try:
+            lock = self._lock_of(device_id)
             acquired = lock.acquire(f"process {os.getpid()}\n")
         except OSError as error:
             log.error("A phone cannot be locked", device_id=device_id, error=str(error))
+            self._unlockable[device_id] = str(error)
             return False
+        self._unlockable.pop(device_id, None)
         if acquired:
             self._held[device_id] = lock
         return acquired
@@ -148,6 +152,15 @@ class DeviceFileLocks:
     def release(self, device_id: str) -> None:
         """Gives it back."""
         self._held.pop(device_id).release()
+
+    def why_refused(self, device_id: str) -> str:
+        """See `scheduler.parts.DeviceLocks`."""
+        if (error := self._unlockable.get(device_id)) is not None:
+            return f"its lock cannot be had: {error}; see to the folder {self._state_dir / 'locks'}"
+        return f"another agent on this PC has the phone ({self._lock_of(device_id).owner()})"
+
+    def _lock_of(self, device_id: str) -> FileLock:
+        return FileLock(_lock_file(self._state_dir, "device", self._server, device_id))
 
 
 def _lock_file(state_dir: Path, kind: str, *key: str) -> Path:

@@ -16,6 +16,10 @@ class Locks(Protocol):
         """Gives it back."""
         ...
 
+    def why_refused(self, device_id: str) -> str:
+        """Why it was refused."""
+        ...
+
 
 class OnePhoneLocks:
     """Implements `DeviceLocks`. Asks at each start, so it holds too when two ids turn out to be one phone later on."""
@@ -28,9 +32,7 @@ class OnePhoneLocks:
     def acquire(self, device_id: str) -> bool:
         """Also False when a task of this very agent has the phone, under another name."""
         phone = self._phones.resolve(device_id)
-        # Those that were taken under a name that has become an alias since count as what they are now.
-        taken = {self._phones.resolve(name) for name in self._held} | set(self._held.values())
-        if phone in taken or not self._locks.acquire(phone):
+        if self._name_taken(phone) is not None or not self._locks.acquire(phone):
             return False
         self._held[device_id] = phone
         return True
@@ -38,3 +40,15 @@ class OnePhoneLocks:
     def release(self, device_id: str) -> None:
         """What was locked under this name, whatever it is called by now."""
         self._locks.release(self._held.pop(device_id))
+
+    def why_refused(self, device_id: str) -> str:
+        """See `DeviceLocks`."""
+        phone = self._phones.resolve(device_id)
+        name = self._name_taken(phone)
+        if name is None:
+            return self._locks.why_refused(phone)
+        return f"a task of this node has the phone under its name {name}"
+
+    def _name_taken(self, phone: str) -> str | None:
+        # Those that were taken under a name that has become an alias since count as what they are now.
+        return next((name for name, held in self._held.items() if phone in (held, self._phones.resolve(name))), None)

@@ -11,6 +11,7 @@ def test_a_task_under_an_alias_and_one_under_the_id_never_have_the_phone_at_once
     locks = OnePhoneLocks(below, MemoryPhones(aliases={"ALIAS": "ID"}))
     assert locks.acquire("ALIAS")
     assert not locks.acquire("ID")
+    assert locks.why_refused("ID") == "a task of this node has the phone under its name ALIAS"
     assert locks.acquire("OTHER")
     locks.release("ALIAS")
     assert below.held == {"OTHER"}
@@ -34,3 +35,4 @@ def test_ids_that_become_one_phone_while_a_task_runs_are_given_back_as_they_were
 def test_a_phone_that_another_agent_has_is_not_taken() -> None:
     locks = OnePhoneLocks(MemoryLocks(elsewhere={"ID"}), MemoryPhones(aliases={"ALIAS": "ID"}))
     assert not locks.acquire("ALIAS") and not locks.acquire("ID")
+    assert locks.why_refused("ALIAS") == "another agent has ID"

@@ -1,5 +1,6 @@
 """One agent for a node, one task for a phone, among all processes of this PC."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_a_phone_is_one_agents_at_a_time(tmp_path: Path) -> None:
     with DeviceFileLocks(tmp_path, SERVER) as ours, DeviceFileLocks(tmp_path, SERVER) as theirs:
         assert ours.acquire("A")
         assert not theirs.acquire("A")
+        assert theirs.why_refused("A") == f"another agent on this PC has the phone (process {os.getpid()})"
         assert theirs.acquire("B")
         ours.release("A")
         assert theirs.acquire("A")
@@ -86,6 +88,10 @@ def test_without_a_place_for_locks_nothing_may_be_started(tmp_path: Path) -> Non
     made.unlink()
     made.mkdir()
     assert not locks.acquire("A")
+    assert "its lock cannot be had" in locks.why_refused("A") and str(tmp_path / "locks") in locks.why_refused("A")
+    made.rmdir()
+    assert locks.acquire("A")
+    locks.release("A")
 
 
 def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ async def test_a_phones_next_task_waits_until_the_end_of_a_queued_one_before_it_
         stage.loop.cancel(first.task_id)
         await ledgers.ledger.has_asked("end", "A")
         stage.locks.elsewhere.clear()
+        await clock.is_slept_on()
         await clock.advance(3)  # the loop has looked at the lock
         assert executor.started == []
         ledgers.ledger.gate.set()

@@ -29,12 +29,32 @@ async def test_a_phone_that_another_agent_uses_gives_its_slot_to_others_and_is_s
         first, second = await stage.take("A", "B")
         await stage.finished(1)
         assert executor.started == [second.task_id]
+        await clock.is_slept_on()
         await clock.advance(5)
         assert executor.started == [second.task_id]
         stage.locks.elsewhere.clear()
         await clock.advance(1)
         await stage.finished(2)
         assert executor.started == [second.task_id, first.task_id]
+        assert told_of(await told(stage.journal), "A") == [
+            ("task_progress", "waiting", 1), ("task_started", "running", 1), ("task_progress", "completed", 1),
+            ("task_finished", "succeeded", 1),
+        ]  # fmt: skip
+
+
+async def test_a_task_says_that_it_waits_for_another_agent_and_until_when(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with at_work(tmp_path, GatedExecutor(open_gates=True), clock=clock) as stage:
+        stage.locks.elsewhere.add("A")
+        (task,) = await stage.take("A")
+        await clock.is_slept_on()
+        (waiting,) = [event["payload"] for event in await told(stage.journal) if event["type"] == "task_progress"]
+        assert (waiting["status"], waiting["failure_reason"]) == ("waiting", "device_reserved")
+        assert waiting["error_message"] == "another agent has A"
+        assert waiting["wait_until"] == clock.now_ms() + 1_800_000
+        stage.loop.cancel(task.task_id)
+        (event,) = await stage.finished(1)
+        assert (event["status"], event["failure_reason"]) == ("cancelled", "cancelled")
 
 
 async def test_a_phone_that_another_agent_never_lets_go_ends_as_reserved(tmp_path: Path) -> None:
@@ -42,9 +62,11 @@ async def test_a_phone_that_another_agent_never_lets_go_ends_as_reserved(tmp_pat
     async with at_work(tmp_path, GatedExecutor(open_gates=True), clock=clock) as stage:
         stage.locks.elsewhere.add("A")
         await stage.take("A")
+        await clock.is_slept_on()
         await clock.advance(1_900)
         (event,) = await stage.finished(1)
         assert (event["status"], event["failure_reason"]) == ("failed", "device_reserved")
+        assert event["error_message"] == "after 1800 s, another agent has A"
 
 
 async def test_a_phone_that_is_not_ready_gives_its_slot_to_another_and_has_the_next_one_when_it_recovers(

@@ -34,7 +34,6 @@ from muster.agent.scheduler.parts import DeviceLocks, LoopParts
 from muster.agent.scheduler.reporter import StaleAttemptError, TaskReporter
 from muster.domain.failure import FailureReason
 from muster.domain.limits import DEVICE_LOCK_WAIT_SEC
-from muster.domain.task import TaskState
 from muster.runtime.logs import bind_context, get_logger
 from muster.runtime.supervision import Background
 
@@ -319,8 +318,9 @@ class SchedulerLoop:
         """Another agent on this PC works on the phone: its slot is given to others until the phone is free."""
         clock, locks, task = self._parts.clock, self._parts.locks, known.task
         device_id = task.device_id
-        log.warning("Another agent on this PC uses the phone; waiting", run_id=task.run.run_id, device_id=device_id)
         deadline = clock.monotonic() + DEVICE_LOCK_WAIT_SEC
+        with bind_context(run_id=task.run.run_id, device_id=device_id):
+            _ = await known.reporter.parked(_refused(locks.why_refused(device_id)), DEVICE_LOCK_WAIT_SEC)
         while task.task_id in self._known and clock.monotonic() < deadline:
             await clock.sleep(LOCK_LOOK_SEC)
             if locks.acquire(device_id):
@@ -333,8 +333,8 @@ class SchedulerLoop:
     def _give_up_on_lock(self, task: Task) -> None:
         known = self._known.get(task.task_id)
         if known is not None and task.task_id not in self._ending:
-            message = f"another agent on this PC used the phone for {DEVICE_LOCK_WAIT_SEC:.0f} s"
-            self._withdraw(known, TaskOutcome(TaskState.FAILED, FailureReason.DEVICE_RESERVED, message))
+            why = self._parts.locks.why_refused(task.device_id)
+            self._withdraw(known, known.not_recovered(_refused(f"after {DEVICE_LOCK_WAIT_SEC:.0f} s, {why}")))
 
     async def _at_rest_within(self, seconds: float) -> bool:
         """Nothing has a slot, and no end is on its way into the journal."""
@@ -344,6 +344,10 @@ class SchedulerLoop:
         except TimeoutError:
             return False
         return True
+
+
+def _refused(why: str) -> NotReady:
+    return NotReady(FailureReason.DEVICE_RESERVED, why)
 
 
 def _is_being_cancelled() -> bool:

@@ -24,6 +24,10 @@ class DeviceLocks(Protocol):
         """Gives it back."""
         ...
 
+    def why_refused(self, device_id: str) -> str:
+        """Why a phone was refused, fit for an operator."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LoopParts:

@@ -1,4 +1,4 @@
-"""What the executor and the loop say about one attempt of a task, in the journal before it returns."""
+"""What the executor and the loop say about one attempt of a task; a fact is in the journal before it returns."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -25,7 +25,7 @@ class StaleAttemptError(Exception):
 
 
 class TaskReporter:
-    """`ports.Reporter` of one attempt: what it is told is in the journal before it returns.
+    """`ports.Reporter` of one attempt: a fact that it is told is in the journal before it returns.
 
     A journal that cannot be written (a full disk) is waited for: the slot is held, nothing is lost.
     """
@@ -76,7 +76,9 @@ class TaskReporter:
         until_ms = self._parts.clock.now_ms() + round(grace_sec * 1000)
         payload = self._narrator.waiting(self._task, fault, until_ms)
         self._fault = fault
-        log.warning("The phone gets its grace", reason=fault.reason, error=fault.message, grace_sec=round(grace_sec, 1))
+        log.warning(
+            "The task waits without a slot", reason=fault.reason, error=fault.message, for_sec=round(grace_sec, 1)
+        )
         return await self._journaled(lambda: self._ledger.park_task(payload))
 
     async def retried(self, outcome: TaskOutcome) -> bool:
