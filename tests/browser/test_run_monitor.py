@@ -65,8 +65,9 @@ def test_a_waiting_phone_counts_down_and_becomes_an_error_by_an_event_alone(
 ) -> None:
     run_id = backend.runs.add("one", devices=2)
     page = live(open_page(f"{backend.url}/runs/{run_id}"))
-    backend.move(run_id, "SIM-0001", TaskState.WAITING, wait_until=backend.runs.clock.now_ms() + 1_200)
-    expect(tile(page, "SIM-0001")).to_contain_text("WAIT 2s")
+    for wait_ms, shown in ((3_000_000, r"WAIT 50m"), (90_000, r"WAIT \d\ds"), (1_200, r"WAIT \ds")):
+        backend.move(run_id, "SIM-0001", TaskState.WAITING, wait_until=backend.runs.clock.now_ms() + wait_ms)
+        expect(tile(page, "SIM-0001")).to_contain_text(re.compile(shown))
     expect(tile(page, "SIM-0001")).to_contain_text("WAIT 0s")
     expect(tile(page, "SIM-0001")).to_have_attribute("data-s", "waiting")
     backend.move(run_id, "SIM-0001", TaskState.FAILED, failure_reason=FailureReason.DEVICE_UNRESPONSIVE)

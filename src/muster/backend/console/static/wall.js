@@ -1,6 +1,6 @@
 // The heatmap. Tiles are made by the server and stay where they are; this only changes what has changed on them.
 
-import { say, setText, texts } from "./page.js";
+import { dateAndTime, say, setText, texts } from "./page.js";
 
 const STATES = ["succeeded", "failed", "skipped_offline", "cancelled", "running", "waiting"];
 const FINISHED = new Set(["succeeded", "failed", "skipped_offline", "cancelled"]);
@@ -25,17 +25,35 @@ export function drawBar(svg, counts) {
 
 export const finishedOf = (counts) => [...FINISHED].reduce((sum, state) => sum + (counts[state] ?? 0), 0);
 
-/** "WAIT 12s" counts down; that it becomes an error is an event from the server, never a timer here. */
+/** "WAIT 12s" counts down ("WAIT 30m" for another agent's phone); that it becomes an error is an event from the server, never a timer here. */
 export function badgeText(task, now) {
   if (task.unreachable) return say("unreachable");
   const name = texts.task[task.status];
   if (task.status !== "waiting" || task.wait_until == null) return name;
-  return `${name} ${Math.max(0, Math.ceil((task.wait_until - now) / 1000))}s`;
+  const seconds = Math.max(0, Math.ceil((task.wait_until - now) / 1000));
+  return seconds > 120 ? `${name} ${Math.ceil(seconds / 60)}m` : `${name} ${seconds}s`;
 }
 
 function stepText(task) {
   if (task.step_index == null) return (task.status === "cancelled" ? null : task.failure_reason) ?? task.step_id ?? "";
   return `${task.step_index + 1}${task.steps_total ? `/${task.steps_total}` : ""} ${task.step_id}`;
+}
+
+const NODE_LOOKS = { online: "succeeded", degraded: "completed_with_errors", offline: "failed" };
+
+function part(className, text, title = "") {
+  const element = document.createElement("span");
+  if (className) element.className = className;
+  if (title) element.title = title;
+  element.textContent = text;
+  return element;
+}
+
+/** Why somebody should look at a node: [text, the node's own words]; parts.html writes the same. */
+function whyIll({ status, troubles = [], last_error_message: error, last_heartbeat_at: heardAt }) {
+  if (status === "offline") return [[heardAt ? say("silent_since", { time: dateAndTime(heardAt) }) : say("never_heard")]];
+  if (status === "degraded" && !troubles.length) return [[error ?? say("not_told")]];
+  return troubles.map(({ reason, message }) => [texts.trouble[reason] ?? message, message]);
 }
 
 export class Wall {
@@ -54,10 +72,37 @@ export class Wall {
     const node = {
       id: section.dataset.node, section, counts: {}, shown: 0,
       bar: section.querySelector(".bar"), finished: section.querySelector(".of b"),
+      condition: section.querySelector(".condition"), told: null, total: 0,
     };
     for (const element of section.querySelectorAll(".tile")) this.#tile(element, node);
     section.classList.toggle("empty", !node.shown);
+    node.total = Object.values(node.counts).reduce((sum, count) => sum + count, 0);
     return node;
+  }
+
+  /** Notes how nodes are, as the server tells it. */
+  tell(conditions) {
+    for (const condition of conditions) {
+      const node = this.nodes.find(({ id }) => id === condition.node_id);
+      if (!node) continue;
+      node.told = condition;
+      this.#drawCondition(node);
+    }
+  }
+
+  /** Of no concern to this run once its part there is over. */
+  #drawCondition({ condition, counts, told, total }) {
+    if (!told) return;
+    const isIll = finishedOf(counts) < total && (told.status !== "online" || told.troubles?.length > 0);
+    if (isIll) {
+      const badge = part("badge", "");
+      badge.dataset.s = NODE_LOOKS[told.status];
+      badge.append(Object.assign(document.createElement("i"), { className: "g" }), part("", texts.node[told.status]));
+      const why = part("why", "");
+      why.append(...whyIll(told).map(([text, title]) => part("", text, title)));
+      condition.replaceChildren(badge, " ", why);
+    }
+    condition.hidden = !isIll;
   }
 
   #tile(element, node) {
@@ -131,6 +176,7 @@ export class Wall {
   #drawNode(node) {
     drawBar(node.bar, node.counts);
     setText(node.finished, String(finishedOf(node.counts)));
+    this.#drawCondition(node);
   }
 
   /** Hides what does not match: in the compact wall it keeps its place, among cards it goes. */
