@@ -1,7 +1,9 @@
 """Facts about the tree that nobody should have to remember."""
 
 import ast
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,16 +47,22 @@ def test_no_handler_swallows_every_exception() -> None:
     assert found == []
 
 
+def _files_of_the_project() -> Iterator[Path]:
+    """Without what tools keep beside them, where files come and go while another test run works in the same folder."""
+    for folder, inside, names in os.walk(ROOT):
+        inside[:] = [name for name in inside if name not in {"node_modules", "__pycache__"} and name[0] != "."]
+        yield from (Path(folder, name) for name in names)
+
+
 def test_the_project_names_no_registry_and_no_machine_path() -> None:
     pattern = re.compile(
         r"pypi\.org|pythonhosted|registry\.npmjs|deb\.debian\.org|--(extra-)?index-url|(^|[\s\"'=])/(work|farm)/"
     )
     texts = [
         path
-        for path in ROOT.rglob("*")
+        for path in _files_of_the_project()
         if path.suffix in {".py", ".md", ".toml", ".sh", ".yaml", ".json", ".html", ".js", ".css", ".txt"}
-        and not {".venv", ".git", ".muster", ".hypothesis", "node_modules"} & set(path.relative_to(ROOT).parts)
         and path != Path(__file__).resolve()
     ]
-    assert len(texts) > 30
+    assert len(texts) > 500
     assert [path for path in texts if pattern.search(path.read_text(errors="replace"))] == []

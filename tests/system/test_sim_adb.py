@@ -195,16 +195,20 @@ async def test_a_kicked_phone_comes_back_by_itself(rack: Rack, phone: Phone) -> 
 async def test_a_hung_phone_stays_device_and_runs_the_stale_command_when_it_thaws(
     rack: Rack, phone: Phone, adb: Adb
 ) -> None:
-    await set_state(phone, PhoneState.HUNG, rack)
-    task = asyncio.create_task(adb("shell", "settings put global stale 1", serial=phone.serial))
-    done, _ = await asyncio.wait([task], timeout=0.5)
-    assert not done
-    assert rack.adb_state(phone) == "device"
-    task.cancel()
-    await asyncio.wait([task])
-    assert phone.settings.get("global", "stale") is None
-    await set_state(phone, PhoneState.DEVICE, rack)
-    assert (await adb("shell", "settings get global stale", serial=phone.serial)).text == "1\n"
+    for patience in (0.5, 2.0, 8.0, 30.0):  # nothing tells when the program has sent its command
+        await set_state(phone, PhoneState.HUNG, rack)
+        task = asyncio.create_task(adb("shell", "settings put global stale 1", serial=phone.serial))
+        done, _ = await asyncio.wait([task], timeout=patience)
+        assert not done
+        assert rack.adb_state(phone) == "device"
+        task.cancel()
+        await asyncio.wait([task])
+        assert phone.settings.get("global", "stale") is None
+        await set_state(phone, PhoneState.DEVICE, rack)
+        for _ in range(10):
+            if (await adb("shell", "settings get global stale", serial=phone.serial)).text == "1\n":
+                return
+    raise AssertionError("the stale command never ran")
 
 
 async def test_the_rack_attaches_its_phones_again_when_the_server_has_been_killed(rack: Rack, adb: Adb) -> None:

@@ -71,14 +71,16 @@ async def test_a_hung_phone_stays_device_and_only_a_limit_finds_it(phone: Virtua
 
 async def test_a_cancelled_command_may_still_run_when_the_phone_thaws(phone: VirtualPhone) -> None:
     """The reason why a time-out means unknown (spec/10): nothing on this PC can take the command back."""
-    await phone.become(PhoneState.HUNG, DeviceState.DEVICE)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await phone.client.shell(phone.serial, "setprop debug.muster.stale 1")
-    await phone.become(PhoneState.DEVICE, DeviceState.DEVICE)
-    async with asyncio.timeout(30):
-        while (await phone.client.shell(phone.serial, "getprop debug.muster.stale")).stdout != b"1\n":
-            continue
+    for patience in (0.2, 1.0, 5.0, 20.0):  # nothing tells when the adb server has taken the command
+        await phone.become(PhoneState.HUNG, DeviceState.DEVICE)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(patience):
+                await phone.client.shell(phone.serial, "setprop debug.muster.stale 1")
+        await phone.become(PhoneState.DEVICE, DeviceState.DEVICE)
+        for _ in range(20):
+            if (await phone.client.shell(phone.serial, "getprop debug.muster.stale")).stdout == b"1\n":
+                return
+    raise AssertionError("it never ran")
 
 
 async def test_a_phone_that_drops_in_the_middle_of_a_command_is_a_lost_connection(phone: VirtualPhone) -> None:
@@ -113,9 +115,11 @@ async def test_the_watch_sees_a_server_that_is_frozen_and_that_it_goes_on(phone:
     )  # fmt: skip
     server, watching = psutil.Process(phone.server_pid), asyncio.create_task(watch.run())
     try:
-        await until(lambda: told == ["1 phones"], within_sec=60)
+        # A busy machine may take longer for a list than the watch waits here: that is a loss too.
+        await until(lambda: told[-1:] == ["1 phones"], within_sec=60)
+        before = len(told)
         server.suspend()
-        await until(lambda: "lost" in told, within_sec=60)
+        await until(lambda: "lost" in told[before:], within_sec=60)
         server.resume()
         await until(lambda: told[-1] == "1 phones", within_sec=60)
     finally:

@@ -31,7 +31,7 @@ async def server(rack: Rack) -> AsyncIterator[VendorServer]:
 @pytest.fixture
 async def tool(server: VendorServer) -> AsyncIterator[VendorTool]:
     async with VendorPool(f"ws://127.0.0.1:{server.port}/") as pool:
-        yield VendorTool(pool, picture_timeout_sec=1.0)
+        yield VendorTool(pool, picture_timeout_sec=60.0)
 
 
 async def test_the_list_is_taken_whole(tool: VendorTool, rack: Rack) -> None:
@@ -65,11 +65,12 @@ async def test_pictures_of_four_phones_at_once_never_mix(tool: VendorTool, rack:
 
 @pytest.mark.parametrize("share", ["picture_missing_share", "picture_torn_share"])
 async def test_a_picture_that_never_comes_whole_is_told_in_time(
-    tool: VendorTool, server: VendorServer, tmp_path: Path, share: str
+    server: VendorServer, tmp_path: Path, share: str
 ) -> None:
     server.quirks = VendorQuirks(**{share: 1.0})  # type: ignore[arg-type]
-    with pytest.raises(VendorPictureMissing):
-        await tool.screen("127.0.0.1:41001", tmp_path / "shots")
+    async with VendorPool(f"ws://127.0.0.1:{server.port}/") as pool:
+        with pytest.raises(VendorPictureMissing):
+            await VendorTool(pool, picture_timeout_sec=1.0).screen("127.0.0.1:41001", tmp_path / "shots")
 
 
 @pytest.mark.parametrize(

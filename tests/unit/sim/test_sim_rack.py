@@ -10,11 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.support.waiting import until
 
 from muster.adb.client import AdbClient
 from muster.adb.errors import AdbError
 from muster.sim.main import Rack, RackNotReady, RackSettings, run_rack
-from muster.sim.states import PhoneState
+from muster.sim.states import PhoneState, state_of
 
 PROFILE = """
 phones:
@@ -107,9 +108,11 @@ async def test_phones_are_changed_while_they_run(rack: Rack) -> None:
     )
     assert (status, phone["battery"], phone["temperature"], phone["free_bytes"]) == (200, 7, 46.5, 100)
     client = AdbClient(*rack.adb_address)
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.5):
-            await client.shell(phone["serial"], "getprop debug.x")
+    hanging = asyncio.create_task(client.shell(phone["serial"], "getprop debug.x"))
+    await until(lambda: state_of(rack.phones[device]) is PhoneState.HUNG)
+    hanging.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await hanging
     _, phone = await ask(rack, f"/phones/{device}")
     assert phone["state"] == "hung"
     _, phone = await ask(rack, f"/phones/{device}", {"state": "device"})
