@@ -177,7 +177,7 @@ async def test_a_cancelled_command_hangs_up_at_once_and_leaves_nothing() -> None
             await task
         await server.idle()
         await asyncio.sleep(0)
-        assert process.num_fds() == before
+        assert process.num_fds() <= before
 
 
 # ---- screencap -------------------------------------------------------------------------------------------------------
