@@ -35,5 +35,6 @@ def snippet(stdout: bytes, stderr: bytes, *, truncated: bool, mask: Mask) -> str
 
 def exit_message(exit_code: int, stdout: bytes, stderr: bytes, mask: Mask) -> str:
     """`adb exit 1: …`: the last words on stderr, else on stdout."""
-    words = next((found for stream in (stderr, stdout) if (found := decode(stream).strip())), "the phone said nothing")
+    # Masked as it came: without its blanks at the ends, a secret that has some would be another text.
+    words = next((found for stream in (stderr, stdout) if (found := decode(stream)).strip()), "the phone said nothing")
     return f"adb exit {exit_code}: {tail(mask.cut_off(words), _TAIL_CHARS_MAX)}"
