@@ -24,7 +24,7 @@ from muster.runtime.ids import NewId, id_source
 
 SECRET = "a-shared-secret-of-the-tests"
 NODE_HEADERS = {"Authorization": f"Bearer {SECRET}"}
-WAIT_SEC = 20
+WAIT_SEC = 90
 T = TypeVar("T")
 
 RECIPE: dict[str, Any] = {

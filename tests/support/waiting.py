@@ -8,7 +8,7 @@ T = TypeVar("T")
 _LOOK_SEC = 0.005
 
 
-async def until(condition: Callable[[], T], *, within_sec: float = 20.0) -> T:
+async def until(condition: Callable[[], T], *, within_sec: float = 60.0) -> T:
     """The first truthy result of `condition`. Raises TimeoutError."""
     async with asyncio.timeout(within_sec):
         while not (result := condition()):  # noqa: ASYNC110 - nothing announces it

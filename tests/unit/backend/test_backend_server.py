@@ -13,7 +13,7 @@ from tests.support.backend import NODE_HEADERS, SECRET
 
 from muster.backend.main import BackendSettings, serve
 
-WAIT_SEC = 20
+WAIT_SEC = 90
 
 
 @asynccontextmanager
