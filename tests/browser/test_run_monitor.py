@@ -8,6 +8,8 @@ import pytest
 from playwright.sync_api import Locator, Page, Route, expect
 from tests.support.browser import DemoBackend
 
+from muster.contracts.api import NodeView
+from muster.contracts.events import NodeTrouble
 from muster.domain.failure import FailureReason
 from muster.domain.task import StepState, TaskState
 
@@ -73,6 +75,40 @@ def test_a_waiting_phone_counts_down_and_becomes_an_error_by_an_event_alone(
     backend.move(run_id, "SIM-0001", TaskState.FAILED, failure_reason=FailureReason.DEVICE_UNRESPONSIVE)
     expect(tile(page, "SIM-0001")).to_have_attribute("data-s", "failed")
     assert tile(page, "SIM-0001").evaluate("(element) => getComputedStyle(element).borderTopWidth") == "2px"
+
+
+def test_a_waiting_phone_says_why_it_waits(backend: DemoBackend, open_page: OpenPage) -> None:
+    run_id = backend.runs.add("one", devices=2)
+    page = live(open_page(f"{backend.url}/runs/{run_id}?sel=SIM-0001"))
+    backend.move(
+        run_id, "SIM-0001", TaskState.WAITING, failure_reason=FailureReason.ADB_OFFLINE, error_message="no answer"
+    )
+    expect(page.locator('[data-f="reason"]')).to_have_text("Waiting for the phone: adb sees it as offline")
+    expect(page.locator('[data-f="error"]')).to_have_text("no answer")
+    expect(tile(page, "SIM-0001")).to_contain_text("adb_offline")
+    backend.move(run_id, "SIM-0001", TaskState.RUNNING, failure_reason=None, error_message=None)
+    expect(page.locator('[data-f="trouble"]')).to_be_hidden()
+
+
+def test_a_node_in_trouble_says_so_above_its_phones_until_it_is_well_or_they_have_ended(
+    backend: DemoBackend, open_page: OpenPage
+) -> None:
+    run_id = backend.runs.add("ill", devices=4, nodes=2)
+    page = live(open_page(f"{backend.url}/runs/{run_id}"))
+    condition = page.locator('[data-node="PC-01"] .condition')
+    expect(condition).to_be_hidden()
+    gone = NodeTrouble(reason="adb_gone", message="the adb server does not answer", stops_work=True)
+    ill = NodeView(node_id="PC-01", status="degraded", troubles=[gone])
+    backend.tell_node(run_id, ill)
+    expect(condition).to_contain_text("Degraded No adb server answers: no phone can work")
+    expect(page.locator('[data-node="PC-02"] .condition')).to_be_hidden()
+    backend.tell_node(run_id, NodeView(node_id="PC-01", status="online"))
+    expect(condition).to_be_hidden()
+    backend.tell_node(run_id, NodeView(node_id="PC-01", status="offline", last_heartbeat_at=1_800_000_000_000))
+    expect(condition).to_contain_text("Silent Last heartbeat: Jan 15, 2027")
+    for task in backend.runs.tasks(run_id):
+        backend.move(run_id, task.device_id, TaskState.SUCCEEDED)
+    expect(condition).to_be_hidden()
 
 
 def test_a_phone_of_a_silent_node_looks_unreachable_and_heals(backend: DemoBackend, open_page: OpenPage) -> None:

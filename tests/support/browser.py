@@ -14,6 +14,7 @@ from tests.support.web import WebServer
 from muster.backend.api.stream import stream_router
 from muster.backend.console.pages import SECURITY_HEADERS, console_router
 from muster.backend.live import LiveRuns
+from muster.contracts.api import NodeView
 from muster.domain.task import TaskState
 from muster.runtime.clock import SystemClock
 
@@ -69,6 +70,11 @@ class DemoBackend:
 
         self.server.call(touched())
 
+    def tell_node(self, run_id: str, node: NodeView) -> None:
+        """A node falls ill or gets well, and the stream of a run with open phones there hears of it."""
+        self.runs.conditions[node.node_id] = node
+        self.touch(run_id, [task.device_id for task in self.runs.tasks(run_id) if task.node_id == node.node_id])
+
     def viewers(self) -> int:
         async def count() -> int:
             return self.live.viewers
@@ -87,7 +93,7 @@ class DemoBackend:
 
     def _app(self) -> FastAPI:
         app = FastAPI()
-        app.include_router(console_router(self.runs, stale_sec=self._stale_sec))
+        app.include_router(console_router(self.runs, self.runs.node_views, stale_sec=self._stale_sec))
         app.include_router(stream_router(self.live))
 
         @app.get("/api/runs/{run_id}/steps")

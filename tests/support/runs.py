@@ -8,7 +8,9 @@ from typing import Any
 
 from muster.contracts.api import (
     ArtifactView,
+    NodeCondition,
     NodePart,
+    NodeView,
     RunDelta,
     RunDetail,
     RunListItem,
@@ -38,6 +40,7 @@ class MemoryRuns:
     """Runs in memory. A test moves tasks with `move`; reads answer as the backend's queries do."""
 
     def __init__(self, clock: Clock) -> None:
+        self.conditions: dict[str, NodeView] = {}
         self.clock = clock
         self._runs: dict[str, RunListItem] = {}
         self._tasks: dict[str, dict[str, TaskView]] = {}
@@ -167,12 +170,24 @@ class MemoryRuns:
 
     async def snapshot(self, run_id: str) -> RunSnapshot | None:
         run = self._runs.get(run_id)
-        return RunSnapshot(run=run, tasks=self.tasks(run_id), now=self.clock.now_ms()) if run else None
+        tasks = self.tasks(run_id) if run else []
+        nodes = self._conditions(tasks)
+        return RunSnapshot(run=run, tasks=tasks, nodes=nodes, now=self.clock.now_ms()) if run else None
 
     async def delta(self, run_id: str, task_ids: Collection[str]) -> RunDelta | None:
         run = self._runs.get(run_id)
         tasks = [task for task in self.tasks(run_id) if task.task_id in task_ids] if run else []
-        return RunDelta(run=run, tasks=tasks, now=self.clock.now_ms()) if run else None
+        nodes = self._conditions(tasks)
+        return RunDelta(run=run, tasks=tasks, nodes=nodes, now=self.clock.now_ms()) if run else None
+
+    def node_views(self) -> list[NodeView]:
+        return list(self.conditions.values())
+
+    def condition(self, node_id: str) -> NodeCondition:
+        return self.conditions.get(node_id) or NodeCondition(node_id=node_id)
+
+    def _conditions(self, tasks: Iterable[TaskView]) -> list[NodeCondition]:
+        return [self.condition(node_id) for node_id in sorted({task.node_id for task in tasks})]
 
     async def detail(self, run_id: str) -> RunDetail | None:
         run = self._runs.get(run_id)
@@ -181,7 +196,7 @@ class MemoryRuns:
         tasks = self.tasks(run_id)
         nodes = [
             NodePart(
-                node_id=node,
+                **{name: getattr(self.condition(node), name) for name in NodeCondition.model_fields},
                 online=True,
                 counts=_counts(part := [t for t in tasks if t.node_id == node]),
                 summary=_summary(part),

@@ -122,11 +122,15 @@ class _Folding:
         )
 
     def _move(self, told: TaskStarted | TaskProgress) -> Row:
+        """Why it waits is shown while it waits: of a step that has failed the task itself knows nothing yet."""
+        waits = told if isinstance(told, TaskProgress) and told.status is StepState.WAITING else None
         return {
             "task": told.task_id,
             "of_attempt": told.attempt,
             "of_seq": told.seq,
-            "until": told.wait_until if isinstance(told, TaskProgress) else None,
+            "until": waits.wait_until if waits else None,
+            "reason": waits.failure_reason if waits else None,
+            "message": waits.error_message if waits else None,
             "now": self._now_ms,
         }
 

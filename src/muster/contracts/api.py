@@ -142,7 +142,10 @@ class RunPage(Message):
 
 
 class TaskView(Message):
-    """A device task: a tile of the Run Monitor. `step_*` tell where it is or where it stopped."""
+    """A device task: a tile of the Run Monitor. `step_*` tell where it is or where it stopped.
+
+    `failure_reason` and `error_message` of a `waiting` task tell why it waits.
+    """
 
     task_id: UuidField
     run_id: UuidField

@@ -32,10 +32,10 @@ async def owners(tx: AsyncConnection, task_ids: Collection[str]) -> AnyRows:
 
 
 async def move(tx: AsyncConnection, status: TaskState, rows: Rows) -> None:
-    """→ `running` or `waiting`, unless the report is stale. Rows: `task of_attempt of_seq until now`.
+    """→ `running` or `waiting`, unless the report is stale. Rows: `task of_attempt of_seq until reason message now`.
 
-    An end that was presumed gives way: the node is back and still at it. Comes before `show_step` of the same events,
-    which raises `last_seq`.
+    `until`, `reason`, `message`: for how long and why it waits. An end that was presumed gives way: the node is back
+    and still at it. Comes before `show_step` of the same events, which raises `last_seq`.
     """
     statement = (
         update(device_tasks)
@@ -45,8 +45,8 @@ async def move(tx: AsyncConnection, status: TaskState, rows: Rows) -> None:
             presumed=False,
             attempt=bindparam("of_attempt"),
             wait_until=bindparam("until"),
-            failure_reason=None,
-            error_message=None,
+            failure_reason=bindparam("reason"),
+            error_message=bindparam("message"),
             ended_at=None,
             updated_at=bindparam("now"),
         )

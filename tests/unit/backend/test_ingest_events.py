@@ -68,14 +68,17 @@ async def test_a_run_ends_with_its_last_task_and_not_before(rig: Rig) -> None:
 
 async def test_a_parked_task_waits_until_a_moment_and_goes_on(rig: Rig, task: NodeTask) -> None:
     until = rig.clock.now_ms() + 15_000
-    await rig.tell(rig.started(task, 1), rig.progress(task, 2, "launch", "waiting", wait_until=until))
+    why = {"failure_reason": "adb_offline", "error_message": "no answer"}
+    await rig.tell(rig.started(task, 1), rig.progress(task, 2, "launch", "waiting", wait_until=until, **why))
     shown = (await rig.run(task.run_id)).tasks[0]
     assert (shown.status, shown.wait_until) == (TaskState.WAITING, until)
+    assert (shown.failure_reason, shown.error_message) == (FailureReason.ADB_OFFLINE, "no answer")
     await rig.tell(rig.progress(task, 3, "launch", "waiting", wait_until=until + 1))
     assert (await rig.run(task.run_id)).tasks[0].wait_until == until + 1
     await rig.tell(rig.progress(task, 4, "launch", "running"))
     shown = (await rig.run(task.run_id)).tasks[0]
     assert (shown.status, shown.wait_until) == (TaskState.RUNNING, None)
+    assert (shown.failure_reason, shown.error_message) == (None, None)
 
 
 async def test_an_event_seen_before_is_answered_ok_and_changes_nothing(rig: Rig, task: NodeTask) -> None:

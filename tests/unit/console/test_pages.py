@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator
 from html import unescape
+from typing import Any
 
 import httpx2
 import pytest
@@ -12,6 +13,8 @@ from tests.support.runs import MemoryRuns, uid
 
 from muster.backend.console.assets import FOLDER
 from muster.backend.console.pages import console_router
+from muster.contracts.api import NodeStatus, NodeView
+from muster.contracts.events import NodeTrouble
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 
@@ -24,7 +27,7 @@ def runs() -> MemoryRuns:
 @pytest.fixture
 async def http(runs: MemoryRuns) -> AsyncIterator[httpx2.AsyncClient]:
     app = FastAPI()
-    app.include_router(console_router(runs))
+    app.include_router(console_router(runs, runs.node_views))
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://console") as client:
         yield client
@@ -92,6 +95,67 @@ async def test_the_list_is_paged(http: httpx2.AsyncClient, runs: MemoryRuns) -> 
     assert (first.count('<tr id="run-'), second.count('<tr id="run-')) == (50, 10)
     assert "status=queued" in older
     assert "pager" not in second
+
+
+DISK_FULL = NodeTrouble(reason="disk_full", message="12 MB are free", stops_work=True)
+
+
+def hear_of(runs: MemoryRuns, node_id: str, status: NodeStatus, *troubles: NodeTrouble, **fields: Any) -> None:
+    runs.conditions[node_id] = NodeView(node_id=node_id, status=status, troubles=list(troubles), **fields)
+
+
+async def test_the_list_says_which_node_is_in_trouble_and_why(http: httpx2.AsyncClient, runs: MemoryRuns) -> None:
+    hear_of(runs, "PC-01", "online", connected_devices_count=20, quarantined_devices_count=2)
+    hear_of(runs, "PC-02", "degraded", DISK_FULL, dead_letters=3)
+    hear_of(runs, "PC-03", "offline", last_heartbeat_at=1_800_000_000_000)
+    html = (await http.get("/runs")).text
+    strip = text_of(re.findall(r'<ul class="nodes".*?</ul>', html, re.DOTALL)[0])
+    ill, silent, well = strip.find("PC-02"), strip.find("PC-03"), strip.find("PC-01")
+    assert 0 <= ill < silent < well, "who needs somebody comes first"
+    assert "PC-02 Degraded The disk is full: no run is taken Phones 0 Events refused for good 3" in strip
+    assert "PC-03 Silent Last heartbeat: 2027-01-15 08:00:00 UTC" in strip
+    assert "PC-01 Online Phones 20 In quarantine 2" in strip
+    assert 'title="12 MB are free"' in html
+    korean = text_of((await http.get("/runs", headers={"Accept-Language": "ko"})).text)
+    assert "PC-02 이상 있음 디스크가 가득 찼습니다: 실행을 받지 않습니다" in korean
+
+
+async def test_a_trouble_that_this_console_does_not_know_is_told_in_the_node_s_own_words(
+    http: httpx2.AsyncClient, runs: MemoryRuns
+) -> None:
+    hear_of(runs, "PC-01", "online", NodeTrouble(reason="usb_hub_hot", message="the hub is at <80> °C"))
+    assert "PC-01 Online the hub is at <80> °C" in text_of((await http.get("/runs")).text)
+
+
+async def test_a_node_in_trouble_is_shown_above_its_phones_while_they_are_open(
+    http: httpx2.AsyncClient, runs: MemoryRuns
+) -> None:
+    run_id = runs.add("one", devices=2)
+    hear_of(runs, "PC-01", "degraded", DISK_FULL)
+    assert "Degraded The disk is full: no run is taken" in text_of((await http.get(f"/runs/{run_id}")).text)
+    finish(runs, run_id, TaskState.SUCCEEDED)
+    assert "The disk is full" not in text_of((await http.get(f"/runs/{run_id}")).text)
+
+
+@pytest.mark.parametrize(
+    ("reason", "english", "korean"),
+    [
+        (FailureReason.ADB_OFFLINE, "Waiting for the phone: adb sees it as offline", "폰을 기다리는 중: adb가"),
+        (FailureReason.DEVICE_RESERVED, "another agent on its PC has it", "다른 에이전트가 쓰고 있습니다"),
+        (FailureReason.VENDOR_WS_ERROR, "in its own words", "in its own words"),
+    ],
+)
+async def test_a_waiting_phone_says_why_it_waits(
+    http: httpx2.AsyncClient, runs: MemoryRuns, reason: FailureReason, english: str, korean: str
+) -> None:
+    run_id = runs.add("one", devices=1)
+    runs.move(
+        run_id, "SIM-0001", TaskState.WAITING, failure_reason=reason, error_message="in its own words", wait_until=1
+    )
+    for language, words in (("en", english), ("ko", korean)):
+        page = await http.get(f"/runs/{run_id}?sel=SIM-0001", headers={"Accept-Language": language})
+        assert words in text_of(page.text)
+    assert "did not recover" not in page.text
 
 
 async def test_tiles_stand_by_node_and_device_whatever_their_state(http: httpx2.AsyncClient, runs: MemoryRuns) -> None:

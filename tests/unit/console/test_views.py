@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from muster.backend.console import views, wording
 from muster.backend.console.assets import FOLDER
 from muster.backend.console.language import LANGUAGES
-from muster.contracts.api import TaskCounts, TaskView
+from muster.contracts.api import NodeView, TaskCounts, TaskView
 from muster.domain.task import TaskState
 
 ENGLISH = LANGUAGES["en"]
@@ -143,3 +143,14 @@ def test_tiles_have_no_transition() -> None:
     """It cost 60-90 points of a core at 2,000 tiles (research, 2.4)."""
     assert "transition" not in STYLES
     assert "animation" not in STYLES
+
+
+def test_every_node_that_needs_somebody_is_shown_and_the_others_while_there_is_room() -> None:
+    nodes = [NodeView(node_id=f"PC-{n}", status="offline" if n in (2, 10) else "online") for n in range(1, 13)]
+    shown, more = views.shown_nodes(nodes)
+    assert [node.node_id for node in shown] == ["PC-2", "PC-10", "PC-1", "PC-3", "PC-4", "PC-5"]
+    assert more == 6
+
+
+def test_no_node_is_no_strip() -> None:
+    assert views.shown_nodes([]) == ([], 0)

@@ -31,7 +31,7 @@ def create_app(parts: Parts) -> FastAPI:
     for module in (runs, workflows, nodes, devices, artifacts, health):
         app.include_router(module.router)
     app.include_router(stream_router(parts.live))
-    app.include_router(console_router(parts.queries))
+    app.include_router(console_router(parts.queries, parts.presence.node_views))
     app.add_exception_handler(404, _on_nothing_there)
     app.add_middleware(Guard, hosts=known_hosts(parts.settings.host))
     app.add_middleware(Measured, metrics=parts.metrics)

@@ -4,7 +4,7 @@ Adding a page: docs/checklists/new-console-page.md.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from muster.backend.console import views, wording
 from muster.backend.console.assets import Assets
 from muster.backend.console.language import LANGUAGES, choose
 from muster.backend.cursors import MalformedCursorError
-from muster.contracts.api import RunDetail, RunPage
+from muster.contracts.api import NodeView, RunDetail, RunPage
 from muster.domain import limits
 from muster.domain.run import RunState
 
@@ -53,8 +53,10 @@ class RunReader(Protocol):
         ...
 
 
-def console_router(runs: RunReader, *, stale_sec: float = limits.STREAM_STALE_SEC) -> APIRouter:
-    """The console's pages and their static files."""
+def console_router(
+    runs: RunReader, nodes: Callable[[], Iterable[NodeView]], *, stale_sec: float = limits.STREAM_STALE_SEC
+) -> APIRouter:
+    """The console's pages and their static files. `nodes`: those that are known, as they are now."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -77,7 +79,9 @@ def console_router(runs: RunReader, *, stale_sec: float = limits.STREAM_STALE_SE
         counts = (await runs.page(limit=1)).counts if wanted else page.counts
         older = _with(request, cursor=[page.next_cursor or ""])
         chips = _run_chips(counts, wanted)
-        return _page(request, "runs.html", {"page": page, "chips": chips, "older": older, "filtered": wanted or cursor})
+        shown, more = views.shown_nodes(nodes())
+        context = {"page": page, "chips": chips, "older": older, "filtered": wanted or cursor}
+        return _page(request, "runs.html", context | {"nodes": shown, "nodes_more": more})
 
     @router.get("/runs/{run_id}")
     async def monitor_run(request: Request, run_id: str) -> Response:
@@ -206,6 +210,10 @@ def _templates() -> jinja2.Environment:
         "TRIGGERS": wording.TRIGGERS,
         "FAILURE_REASONS": wording.FAILURE_REASONS,
         "FAILURE_CLASSES": wording.FAILURE_CLASSES,
+        "WAITING_REASONS": wording.WAITING_REASONS,
+        "NODE_STATES": wording.NODE_STATES,
+        "TROUBLES": wording.TROUBLES,
+        "SCRIPT": wording.SCRIPT,
     }
     return environment
 

@@ -5,13 +5,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from muster.contracts.api import RunDetail, TaskCounts, TaskView
+from muster.contracts.api import NodeCondition, NodePart, NodeView, RunDetail, TaskCounts, TaskView
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
 
 # Above these many phones a tile is smaller; at last a square with a glyph, its text there for screen readers alone.
 CARDS_MAX: Final = 40
 MEDIUM_MAX: Final = 200
+NODES_SHOWN_MAX: Final = 6
+ILL_NODES_MAX: Final = 50
 FINISHED: Final = (TaskState.SUCCEEDED, TaskState.FAILED, TaskState.SKIPPED_OFFLINE, TaskState.CANCELLED)
 # In the order in which a phone passes through them; the legend, the chips and the bars all keep it.
 TASK_ORDER: Final = (TaskState.QUEUED, TaskState.RUNNING, TaskState.WAITING, *FINISHED)
@@ -49,6 +51,13 @@ class NodeBlock:
     node_id: str
     tiles: list[Tile]
     counts: TaskCounts
+    part: NodePart | None = None
+
+    @property
+    def ill(self) -> NodeCondition | None:
+        """Its condition, if somebody should look at it; of no concern to a run whose part there is over."""
+        is_open = self.counts.finished < self.counts.total
+        return self.part if self.part and is_open and is_ill(self.part) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +120,30 @@ def node_blocks(detail: RunDetail, *, statuses: frozenset[str], search: str) -> 
     by_node: dict[str, list[TaskView]] = {}
     for task in detail.tasks:
         by_node.setdefault(task.node_id, []).append(task)
+    parts = {part.node_id: part for part in detail.nodes}
     return [
         NodeBlock(
-            node_id, [Tile(task, not matches(task, statuses, search)) for task in _in_place(tasks)], count_tasks(tasks)
+            node_id,
+            [Tile(task, not matches(task, statuses, search)) for task in _in_place(tasks)],
+            count_tasks(tasks),
+            parts.get(node_id),
         )
         for node_id, tasks in sorted(by_node.items(), key=lambda item: natural(item[0]))
     ]
+
+
+def is_ill(node: NodeCondition) -> bool:
+    """Whether somebody should look at it."""
+    return node.status != "online" or bool(node.troubles)
+
+
+def shown_nodes(nodes: Iterable[NodeView]) -> tuple[list[NodeView], int]:
+    """Those that somebody should look at, then the others while there is room; and how many others there are more."""
+    by_name = sorted(nodes, key=lambda node: natural(node.node_id))
+    ill = [node for node in by_name if is_ill(node)][:ILL_NODES_MAX]
+    well = [node for node in by_name if not is_ill(node)]
+    shown = well[: max(0, NODES_SHOWN_MAX - len(ill))]
+    return ill + shown, len(by_name) - len(ill) - len(shown)
 
 
 def _in_place(tasks: list[TaskView]) -> list[TaskView]:

@@ -10,6 +10,7 @@ from muster.backend.console.language import Language
 from muster.domain.failure import FailureClass, FailureReason
 from muster.domain.run import RunState, RunTrigger
 from muster.domain.task import StepState, TaskState
+from muster.domain.trouble import Trouble
 
 TASK_STATES: Final = {
     TaskState.QUEUED: "Queued",
@@ -83,6 +84,31 @@ FAILURE_REASONS: Final = {
     FailureReason.UNKNOWN: "An unknown error; please report it",
 }
 
+# Why a task waits; of a reason that is not here only the node's own words are shown.
+WAITING_REASONS: Final = {
+    FailureReason.ADB_OFFLINE: "Waiting for the phone: adb sees it as offline",
+    FailureReason.ADB_MISSING: "Waiting for the phone: adb does not see it",
+    FailureReason.DEVICE_UNRESPONSIVE: "Waiting for the phone to answer again",
+    FailureReason.DEVICE_RESERVED: "Waiting for the phone: another agent on its PC has it",
+}
+
+NODE_STATES: Final = {"online": "Online", "degraded": "Degraded", "offline": "Silent"}
+
+TROUBLES: Final = {
+    Trouble.ADB_GONE: "No adb server answers: no phone can work",
+    Trouble.DISK_FULL: "The disk is full: no run is taken",
+    Trouble.JOURNAL_FAILS: "The journal cannot be read: no run is taken",
+    Trouble.DISK_LOW: "The disk is nearly full",
+    Trouble.SPOOL_FULL: "The room for pictures is nearly used up",
+    Trouble.VENDOR_GONE: "The vendor tool does not answer",
+    Trouble.BACKEND_UNREACHABLE: "The backend could not be reached",
+    Trouble.SECRET_REFUSED: "The backend refuses its secret",
+    Trouble.ANOTHER_AGENT: "Another agent works under its name",
+    Trouble.OUTBOX_OLD: "Results wait to be told",
+    Trouble.CLOCK_WRONG: "Its clock is wrong",
+    Trouble.BOOK_LOST: "Its list of reserved or quarantined phones could not be read",
+}
+
 SCRIPT: Final = {
     "live": "Live",
     "connecting": "Connecting…",
@@ -93,6 +119,9 @@ SCRIPT: Final = {
     "summary_end": "The run has ended: {succeeded} of {total} succeeded, {failed} failed",
     "progress": "{finished} of {total} finished",
     "unreachable": "Unreachable",
+    "last_heartbeat": "Last heartbeat:",
+    "never_heard": "No heartbeat yet",
+    "not_told": "What it reports does not get through",
     "stop_failed": "The run could not be stopped: {error}",
     "stopping": "Stopping…",
     "not_in_run": "{device} is not part of this run.",
@@ -118,7 +147,10 @@ SCRIPT: Final = {
 
 def every_message() -> Iterator[str]:
     """All texts of this module."""
-    tables = (TASK_STATES, RUN_STATES, STEP_STATES, TRIGGERS, FAILURE_CLASSES, FAILURE_REASONS, SCRIPT)
+    tables = (
+        TASK_STATES, RUN_STATES, STEP_STATES, TRIGGERS, FAILURE_CLASSES, FAILURE_REASONS, WAITING_REASONS,
+        NODE_STATES, TROUBLES, SCRIPT,
+    )  # fmt: skip
     for table in tables:
         yield from table.values()
 
@@ -131,6 +163,9 @@ def for_script(translate: Language) -> dict[str, object]:
         "run": {state.value: translate(text) for state, text in RUN_STATES.items()},
         "step": {state.value: translate(text) for state, text in STEP_STATES.items()},
         "reason": {reason.value: translate(text) for reason, text in FAILURE_REASONS.items()},
+        "waiting": {reason.value: translate(text) for reason, text in WAITING_REASONS.items()},
+        "node": {state: translate(text) for state, text in NODE_STATES.items()},
+        "trouble": {trouble.value: translate(text) for trouble, text in TROUBLES.items()},
         "class": {kind.value: translate(text) for kind, text in FAILURE_CLASSES.items()},
         "text": {key: translate(text) for key, text in SCRIPT.items()},
     }

@@ -34,6 +34,9 @@ const clock = new Intl.DateTimeFormat(strings.language, {
 /** Hours, minutes and seconds in the viewer's zone. */
 export const timeOfDay = (ms) => clock.format(ms);
 
+/** Day, hour and minute in the viewer's zone. */
+export const dateAndTime = (ms) => dayAndTime.format(ms);
+
 /** Puts every <time> below `root` into the viewer's zone. */
 export function localTimes(root = document) {
   for (const element of root.querySelectorAll("time[data-ms]")) {

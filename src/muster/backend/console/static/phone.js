@@ -109,10 +109,11 @@ export class PhonePane {
     const { at } = this;
     at.trouble.hidden = !(task.failure_reason || task.error_message);
     at.trouble.dataset.s = task.status;
-    setText(at.reason, texts.reason[task.failure_reason] ?? "");
+    const waits = task.status === "waiting";
+    setText(at.reason, (waits ? texts.waiting : texts.reason)[task.failure_reason] ?? "");
     setText(at.error, task.error_message ?? "");
     setText(at.code, task.failure_reason ?? "");
-    setText(at.class, texts.class[task.failure_class] ?? "");
+    setText(at.class, waits ? "" : (texts.class[task.failure_class] ?? ""));
     at.byhand.hidden = !task.requires_manual_accessibility;
   }
 

@@ -175,6 +175,7 @@ function summarize(atOnce) {
 
 function apply(body) {
   const touched = wall.apply(body.tasks, serverNow(), matches);
+  wall.tell(body.nodes ?? []);
   showRun(body.run);
   showNone();
   const chosen = touched.find((tile) => tile.device === view.sel);

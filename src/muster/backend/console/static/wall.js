@@ -51,7 +51,7 @@ function part(className, text, title = "") {
 
 /** Why somebody should look at a node: [text, the node's own words]; parts.html writes the same. */
 function whyIll({ status, troubles = [], last_error_message: error, last_heartbeat_at: heardAt }) {
-  if (status === "offline") return [[heardAt ? say("silent_since", { time: dateAndTime(heardAt) }) : say("never_heard")]];
+  if (status === "offline") return [[heardAt ? `${say("last_heartbeat")} ${dateAndTime(heardAt)}` : say("never_heard")]];
   if (status === "degraded" && !troubles.length) return [[error ?? say("not_told")]];
   return troubles.map(({ reason, message }) => [texts.trouble[reason] ?? message, message]);
 }
