@@ -52,7 +52,8 @@ TOUR: dict[str, Any] = {
         {"id": "signed-in", "phase": "LOGIN_FLOW", "kind": "wait", "intervalMs": 500,
          "until": "dumpsys window | grep -F mCurrentFocus | grep -F {{PACKAGE}} | grep -F .HomeActivity"},
         {"id": "settings", "phase": "TOUR", "kind": "adb", "command": "am start -W -a android.settings.SETTINGS"},
-        {"id": "shot", "phase": "SCREENSHOT", "kind": "screenshot", "timeoutMs": 30_000},
+        {"id": "shot", "phase": "SCREENSHOT", "kind": "screenshot", "timeoutMs": 30_000, "onFailure": "retry",
+         "retryCount": 1},
         {"id": "upload", "phase": "UPLOAD", "kind": "upload", "source": "shot", "timeoutMs": 60_000},
     ],
 }  # fmt: skip

@@ -21,6 +21,7 @@ from muster.agent.preflight.gates import GATES
 from muster.agent.rack import AttachedRack
 from muster.agent.rack import RackSettings as AgentRackSettings
 from muster.domain.failure import FailureReason
+from muster.domain.limits import PREFLIGHT_TIMEOUT_MS
 from muster.domain.task import TaskState
 from muster.runtime.clock import SystemClock
 from muster.sim.main import Rack, RackSettings
@@ -52,9 +53,14 @@ class Site:
         return phone
 
     async def run(
-        self, *steps: dict[str, Any], told: Told | None = None, gates: Sequence[Gate] = GATES, **head: Any
+        self,
+        *steps: dict[str, Any],
+        told: Told | None = None,
+        gates: Sequence[Gate] = GATES,
+        preflight_timeout_ms: int = PREFLIGHT_TIMEOUT_MS,
+        **head: Any,
     ) -> TaskOutcome:
-        settings = executor_settings(files_folder=self.files)
+        settings = executor_settings(files_folder=self.files, preflight_timeout_ms=preflight_timeout_ms)
         executor = TaskExecutor(self.attached.phones, MemorySpool(), settings, SystemClock(), gates=gates)
         numbered = [{"id": f"s{index}", "phase": "STEPS", **step} for index, step in enumerate(steps)]
         task = Task("a-task", self.phone.device_id, 1, plan(*numbered, **head))
@@ -156,8 +162,9 @@ async def freeze_and_thaw(rig: Site, gates: Sequence[Gate]) -> Started:
     phone.hazard = started = Started(phone, freezes_at="sleep 0.2")
     stuck = {"kind": "adb", "command": "sleep 0.2; input tap 2 2", "timeoutMs": 5_000, "onFailure": "retry",
              "retryCount": 1, "idempotent": True}  # fmt: skip
-    first = await rig.run({"kind": "adb", "command": "input tap 1 1"}, stuck, told=told, gates=gates)
-    assert first.failure_reason is FailureReason.STEP_TIMEOUT
+    before = {"kind": "adb", "command": "input tap 1 1"}
+    first = await rig.run(before, stuck, told=told, gates=gates, preflight_timeout_ms=5_000)
+    assert first.failure_reason is FailureReason.DEVICE_UNRESPONSIVE
     assert [step.try_number for step in told.steps if step.step_id == "s1" and step.ended_at_ms] == [1, 2]
     second = asyncio.create_task(rig.run({"kind": "adb", "command": "input tap 9 9"}))
     phone.thaw()

@@ -43,7 +43,7 @@ class ProbedReadiness:
                 while True:
                     found = await self._look(device_id)
                     if found is not None:
-                        fault = _more_telling(fault, found)
+                        fault = more_telling(fault, found)
                         await self._clock.sleep(LOOK_SEC)
                     elif await self._care.answered(device_id):
                         return None
@@ -65,7 +65,7 @@ class ProbedReadiness:
         return None
 
 
-def _more_telling(known: NotReady, found: NotReady) -> NotReady:
-    """Of two alike the later one."""
+def more_telling(known: NotReady, found: NotReady) -> NotReady:
+    """Of two faults that one silence showed; of two alike the later one."""
     ranks = [_FAULTS.index(fault.reason) if fault.reason in _FAULTS else -1 for fault in (known, found)]
     return found if ranks[1] >= ranks[0] else known

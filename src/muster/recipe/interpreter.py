@@ -3,6 +3,7 @@
 action = next_action(program, state)
 state  = record(program, state, outcome)       after RunStep
 state  = record_skip(program, state)           after SkipStep
+state, action = begin_again(program, state, ms)  instead of recording a try that had to be broken off
 """
 
 from collections.abc import Mapping
@@ -121,8 +122,7 @@ def next_action(program: Program, state: State) -> Action:
 def record(program: Program, state: State, outcome: StepOutcome) -> State:
     """The state after a try of the step at `state.index`."""
     step = program.recipe.steps[state.index]
-    spent = state.spent_ms.get(step.phase, 0) + outcome.duration_ms
-    state = replace(state, spent_ms=_with(state.spent_ms, step.phase, spent))
+    state = _spend(state, step, outcome.duration_ms)
     if outcome.reason is None:
         return _after(state, step, StepOutcomeIs.COMPLETED)
     if _may_retry(program, state, step, outcome):
@@ -131,6 +131,13 @@ def record(program: Program, state: State, outcome: StepOutcome) -> State:
     if _verdict(program, step) is OnFailure.STOP:
         return replace(state, stopped=failure_reason(step, outcome))
     return state
+
+
+def begin_again(program: Program, state: State, spent_ms: int) -> tuple[State, RunStep]:
+    """The same try of the same step from its beginning, at once; its phase pays for both parts."""
+    step = program.recipe.steps[state.index]
+    state = _spend(state, step, spent_ms)
+    return state, RunStep(state.index, state.try_number, _limit_ms(program, state, step))
 
 
 def record_skip(program: Program, state: State) -> State:
@@ -161,6 +168,11 @@ def _limit_ms(program: Program, state: State, step: Step) -> int:
     if step.phase not in program.overrides_ms:
         return limit
     return max(0, min(limit, program.overrides_ms[step.phase] - state.spent_ms.get(step.phase, 0)))
+
+
+def _spend(state: State, step: Step, duration_ms: int) -> State:
+    spent = state.spent_ms.get(step.phase, 0) + duration_ms
+    return replace(state, spent_ms=_with(state.spent_ms, step.phase, spent))
 
 
 def _why_skipped(program: Program, state: State, step: Step) -> str | None:

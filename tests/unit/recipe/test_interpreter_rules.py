@@ -8,7 +8,16 @@ import pytest
 
 from muster.domain.failure import FailureReason
 from muster.recipe.conditions import DeviceFacts, holds
-from muster.recipe.interpreter import Program, State, StepOutcome, failure_reason, next_action, record
+from muster.recipe.interpreter import (
+    Program,
+    RunStep,
+    State,
+    StepOutcome,
+    begin_again,
+    failure_reason,
+    next_action,
+    record,
+)
 from muster.recipe.model import StepOutcomeIs
 from muster.recipe.parse import parse_recipe
 from muster.recipe.sampling import is_sampled
@@ -47,6 +56,14 @@ def test_an_upload_without_a_limit_has_the_nodes_own_and_not_the_recipes_default
     made = program(SHOT, UPLOAD, defaultStepTimeoutMs=21_000)
     state = record(made, State(), StepOutcome(10))
     assert next_action(made, state).limit_ms == 44_000  # type: ignore[union-attr]  # a RunStep
+
+
+def test_a_try_that_is_begun_again_has_what_its_phase_has_left_and_the_phase_pays_for_both_parts() -> None:
+    steps = [{"id": name, "kind": "adb", "command": "x", "phase": "TOUR"} for name in "ab"]
+    made = program(*steps, overrides={"TOUR": 20_000})
+    state, again = begin_again(made, State(), 12_000)
+    assert again == RunStep(0, 1, 8_000)
+    assert next_action(made, record(made, state, StepOutcome(3_000))) == RunStep(1, 1, 5_000)
 
 
 @pytest.mark.parametrize(

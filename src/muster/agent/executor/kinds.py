@@ -53,3 +53,10 @@ class StepKinds:
             case PullStep():
                 return await run_pull(step, context)
         assert_never(step)
+
+
+def asks_phone(step: Step) -> bool:
+    """Whether its end says anything of the phone behind adb."""
+    if isinstance(step, WaitStep):
+        return step.until is not None
+    return isinstance(step, (AdbStep, ScreenshotStep, InstallStep, PushStep, PullStep))

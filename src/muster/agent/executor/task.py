@@ -1,13 +1,15 @@
 """One task as a readable pipeline: gates, steps, outcome; teardown always; the task's limit bounds everything."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.kinds import StepKinds
 from muster.agent.executor.masking import Mask
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
+from muster.agent.executor.silence import Silence
 from muster.agent.file_library import FileRefused
 from muster.agent.ports import (
     ExecutorSettings,
@@ -35,6 +37,7 @@ from muster.recipe.interpreter import (
     SkipStep,
     State,
     StepOutcome,
+    begin_again,
     failure_reason,
     is_idempotent,
     next_action,
@@ -46,6 +49,7 @@ from muster.recipe.render import RenderError
 from muster.recipe.template import TemplateError
 from muster.runtime.clock import Clock
 from muster.runtime.logs import bind_context, get_logger
+from muster.runtime.supervision import raise_first
 
 log = get_logger()
 
@@ -80,7 +84,8 @@ class TaskExecutor:
         context = TaskContext(
             task, self._phones, self._spool, self._settings, self._mask, self._clock, task_deadline=deadline
         )
-        execution = _Execution(context, report, self._clock, self._gates, self._kinds, self._readiness)
+        silence = Silence(context, self._readiness, self._clock)
+        execution = _Execution(context, report, self._clock, self._gates, self._kinds, silence)
         with bind_context(run_id=task.run.run_id, node_id=self._settings.node_id, device_id=task.device_id):
             log.info("Task started", attempt=task.attempt, workflow_id=task.run.workflow_id)
             # How it ended is told by who journals it: the one line `Task finished`.
@@ -114,7 +119,7 @@ class _Execution:
     clock: Clock
     gates: Sequence[Gate]
     kinds: StepKinds
-    readiness: Readiness
+    silence: Silence
     state: State = field(default_factory=State)
     running: _Running | None = None
     # The end of a step, told together with what comes next: one commit of the journal, and one fsync, for both.
@@ -169,8 +174,7 @@ class _Execution:
                 _ = both.create_task(self.report.started(phone.runtime_handle))
                 return await pass_gates(subject, self.gates)
         except ExceptionGroup as failed:
-            # What went wrong first; the other was cancelled for it.
-            raise failed.exceptions[0] from None
+            raise_first(failed)
 
     async def _steps(self, facts: DeviceFacts) -> TaskOutcome:
         run = self.context.task.run
@@ -187,7 +191,7 @@ class _Execution:
                     await self._skip(program.recipe.steps[action.index], action)
                     self.state = record_skip(program, self.state)
                 case RunStep():
-                    outcome = await self._try(program.recipe.steps[action.index], action)
+                    outcome = await self._try(program, action)
                     self.state = record(program, self.state, outcome)
 
     def _finished(self, reason: FailureReason | None, failed_steps: tuple[str, ...]) -> TaskOutcome:
@@ -208,13 +212,16 @@ class _Execution:
             )
         )
 
-    async def _try(self, step: Step, action: RunStep) -> StepOutcome:
+    async def _try(self, program: Program, action: RunStep) -> StepOutcome:
         """One try of one step within its limit, told before and after. A phone that goes away in it gets its grace."""
+        step = program.recipe.steps[action.index]
         if action.pause_ms:
             await self.clock.sleep(action.pause_ms / 1000)
         result, timed_out = await self._begin(step, action)
         if await self._has_recovered(step, result, timed_out=timed_out):
+            self.state, action = begin_again(program, self.state, self._elapsed_ms())
             result, timed_out = await self._begin(step, action)
+        result = self.silence.explain(result)
         outcome = StepOutcome(self._elapsed_ms(), result.reason, timed_out, result.fate_unknown or timed_out)
         await self._tell_end(step, result, outcome)
         self.running = None
@@ -223,7 +230,9 @@ class _Execution:
     async def _begin(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
         self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
         await self._tell(self._progress(step, StepState.RUNNING))
-        return await self._within_limit(step, action)
+        result, timed_out = await self._within_limit(step, action)
+        with self._unpaid():
+            return await self.silence.examine(step, result, timed_out=timed_out), timed_out
 
     async def _has_recovered(self, step: Step, result: StepResult, *, timed_out: bool) -> bool:
         """The phone went away in a step that may be begun again: waits here, slot in hand (R8.5), for it to answer."""
@@ -231,16 +240,17 @@ class _Execution:
             return False
         grace_ms = self.context.settings.device_grace_wait_ms
         waiting = replace(self._progress(step, StepState.WAITING), wait_until_ms=self.clock.now_ms() + grace_ms)
-        message = result.message or "the phone went away"
-        await self._tell(replace(waiting, failure_reason=result.reason, error_message=self._tidy(message)))
-        began = self.clock.monotonic()
-        fault = await self.readiness.wait_ready(
-            self.context.task.device_id, NotReady(result.reason, message), grace_ms / 1000
-        )
-        # The phase pays for its steps, not for the phone's absence.
+        await self._tell(replace(waiting, failure_reason=result.reason, error_message=self._tidy(result.message)))
+        with self._unpaid():
+            return await self.silence.has_ended(grace_ms / 1000)
+
+    @contextmanager
+    def _unpaid(self) -> Iterator[None]:
+        """The phase pays for its steps, not for the phone's absence."""
         assert self.running is not None, "the step is going on"
+        began = self.clock.monotonic()
+        yield
         self.running.started += self.clock.monotonic() - began
-        return fault is None
 
     async def _within_limit(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
         """What the step answered, and whether it ran out of time instead."""
