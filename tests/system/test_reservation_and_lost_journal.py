@@ -12,6 +12,7 @@ from muster.contracts.commands import DeviceActionKind
 from muster.domain.failure import FailureReason
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
+from muster.domain.trouble import Trouble
 from muster.sim.phone import Phone
 from muster.sim.settings import RackSettings
 
@@ -34,6 +35,12 @@ async def told(site: WholeRack, phone: Phone, words: str) -> None:
     async with asyncio.timeout(60):
         while ((await site.devices())[phone.device_id].last_error_message or "").partition(" for ")[0] != words:  # noqa: ASYNC110 - nothing announces it
             await asyncio.sleep(LOOK_SEC)
+
+
+async def troubles(site: WholeRack) -> set[str]:
+    """What is wrong with the node, by its own word."""
+    (node,) = (await site.client.nodes()).nodes
+    return {trouble.reason for trouble in node.troubles}
 
 
 async def test_a_reserved_phone_is_left_alone_until_it_is_released(tmp_path: Path) -> None:
@@ -60,6 +67,26 @@ async def test_a_reserved_phone_is_left_alone_until_it_is_released(tmp_path: Pat
             ("device.reserve", None),
         ]
         assert all(entry.answered_at for entry in actions)
+
+
+async def test_a_node_that_cannot_read_who_has_which_phone_says_so_and_keeps_off_those_that_nobody_has_released(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "node" / "agent" / "reservations.json"
+    file.parent.mkdir(parents=True, mode=0o700)
+    file.write_text('{"held": {"', encoding="utf-8")
+    async with whole_rack(tmp_path, rack(tmp_path), QUICK) as site:
+        released, kept = site.phones
+        for phone in site.phones:
+            await told(site, phone, "perhaps reserved,")
+        await site.client.act_on_device(released.device_id, DeviceActionKind.RELEASE)
+        await told(site, released, "")
+        run = await site.ended(await site.start("quick"))
+        assert task_of(run, released).status is TaskState.SUCCEEDED
+        assert task_of(run, kept).failure_reason is FailureReason.DEVICE_RESERVED
+        async with asyncio.timeout(60):
+            while Trouble.BOOK_LOST not in await troubles(site):
+                await asyncio.sleep(LOOK_SEC)
 
 
 async def test_a_run_whose_node_comes_back_without_its_journal_ends(tmp_path: Path) -> None:

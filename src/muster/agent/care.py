@@ -122,7 +122,7 @@ class PhoneCare:
 
     def _may_reboot(self, name: str) -> bool:
         """Once, and not under the fingers of whoever has reserved it."""
-        is_reserved = self._parts.reservations.owner(name) is not None
+        is_reserved = self._parts.reservations.why(name) is not None
         return self._parts.may_reboot and name not in self._notes.rebooted and not is_reserved
 
     def unresponsive(self, device_id: str) -> None:

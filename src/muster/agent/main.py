@@ -98,7 +98,7 @@ async def open_ports(settings: AgentSettings, secrets: NodeSecrets, stack: Async
         reservations=reservations, may_reboot=settings.allow_reboot, grace_ms=settings.device_grace_wait_ms,
     )  # fmt: skip
     care = await stack.enter_async_context(PhoneCare(care_parts))
-    observer.watch(rack, journal)
+    observer.watch(rack, journal, (lambda: reservations.trouble, lambda: book.trouble))
     await stack.enter_async_context(watched(observer, folder, settings.http_port))
     return AgentPorts(
         clock, random.SystemRandom(), new_id, observer.link(link), journal, rack, locks, spool_folder,

@@ -1,12 +1,10 @@
 """Who is in quarantine, kept across restarts: the pure decisions of `quarantine.py` and one small JSON file."""
 
-import asyncio
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from muster.agent.kept_file import KeptFile
 from muster.agent.quarantine import Effect, Entered, Event, Quarantine, decide, due, from_document, to_document
-from muster.agent.whole_file import replace_file
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
@@ -14,27 +12,33 @@ log = get_logger()
 
 
 class QuarantineBook:
-    """`path` None: kept in memory alone. A file that cannot be read or written is said, not fatal."""
+    """`path` None: kept in memory alone. A file that cannot be read holds no phone back, and is told as a trouble."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
-        self._path = path
         self._clock = clock
         self._quarantine = Quarantine()
-        self._saved = self._text()
-        self._writing = asyncio.Lock()
+        self._file = KeptFile(path, to_document(self._quarantine))
+        self._is_lost = False
 
     async def load(self) -> None:
         """Takes up what the last process kept."""
-        if self._path is None:
-            return
-        try:
-            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
-            self._quarantine = from_document(json.loads(text), self._clock.monotonic())
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            log.error("The file of quarantined phones cannot be read; none is held back", error=str(error))
-        self._saved = self._text()
+        self._quarantine = await self._file.load(self._parse) or self._quarantine
+        self._is_lost = await self._file.unreadable_since_ms() is not None
+
+    def _parse(self, document: object) -> Quarantine:
+        if not isinstance(document, dict):
+            raise ValueError("it is no table of phones")
+        return from_document(document, self._clock.monotonic())
+
+    @property
+    def trouble(self) -> str | None:
+        """What somebody has to see to."""
+        if not self._is_lost:
+            return None
+        return (
+            "the file of quarantined phones could not be read: those that fail come back into quarantine by themselves,"
+            f" those that a person put there do not; see {self._file.aside} and take it away"
+        )
 
     def why(self, device_id: str) -> str | None:
         """Why the phone gets no task; None: it does."""
@@ -55,28 +59,4 @@ class QuarantineBook:
 
     async def save(self) -> None:
         """Writes what is not on disk yet; also what a cancelled `record` had no time for."""
-        if self._path is None:
-            return
-        async with self._writing:
-            text = self._text()
-            if text == self._saved:
-                return
-            writing = asyncio.ensure_future(asyncio.to_thread(replace_file, self._path, text))
-            try:
-                # The thread cannot be stopped: two of them must not write one file.
-                await asyncio.wait([writing])
-            finally:
-                while not writing.done():
-                    await asyncio.wait([writing])
-            self._take(text, writing.exception())
-
-    def _take(self, text: str, error: BaseException | None) -> None:
-        if error is None:
-            self._saved = text
-        elif isinstance(error, OSError):
-            log.error("The file of quarantined phones cannot be written", error=str(error))
-        else:
-            raise error
-
-    def _text(self) -> str:
-        return json.dumps(to_document(self._quarantine), ensure_ascii=False, indent=1)
+        await self._file.save(to_document(self._quarantine))

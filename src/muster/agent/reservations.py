@@ -1,15 +1,17 @@
-"""Phones that people have reserved: no task starts there meanwhile (spec/07, docs/adr/0015). Kept across restarts."""
+"""Phones that people have reserved: no task starts there meanwhile (spec/07, docs/adr/0015). Kept across restarts.
 
-import asyncio
-import json
+Where the file cannot be read nobody knows who has which phone: each one counts as reserved until somebody says of it
+that it is not, or has reserved it anew, or the longest reservation that could have been in the file is over.
+"""
+
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from muster.agent.kept_file import KeptFile
 from muster.agent.ports import ReserveTerms
-from muster.agent.whole_file import replace_file
-from muster.domain.limits import DEVICES_PER_NODE_MAX
+from muster.domain.limits import DEVICES_PER_NODE_MAX, RESERVATION_MINUTES_MAX
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
@@ -26,68 +28,99 @@ class Reservation:
     until_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """`settled`: phones of which somebody has said, since the file was lost, whether they are reserved."""
+
+    held: dict[str, Reservation]
+    settled: set[str]
+
+
 class Reservations:
     """`path` None: kept in memory alone. A file that cannot be read or written is said, not fatal."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:
-        self._path = path
         self._clock = clock
         self._held: dict[str, Reservation] = {}
-        self._writing = asyncio.Lock()
+        self._settled: set[str] = set()
+        self._lost_until_ms = 0
+        self._file = KeptFile(path, self._document())
 
     async def load(self) -> None:
         """Takes up what the last process kept."""
-        if self._path is None:
-            return
-        try:
-            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
-            self._held = _from_document(json.loads(text))
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            log.error("The file of reserved phones cannot be read; none is reserved", error=str(error))
+        found = await self._file.load(_from_document)
+        if found is not None:
+            self._held, self._settled = found.held, found.settled
+        written_ms = await self._file.unreadable_since_ms()
+        if written_ms is not None:
+            self._lost_until_ms = written_ms + RESERVATION_MINUTES_MAX * _MINUTE_MS
+        if not self._is_lost:
+            self._settled.clear()
+
+    @property
+    def trouble(self) -> str | None:
+        """What somebody has to see to."""
+        if not self._is_lost:
+            return None
+        return (
+            "the file of reserved phones could not be read: until somebody releases or reserves it, each phone counts"
+            f" as reserved, for {self._lost_for} more; see {self._file.aside}"
+        )
 
     def why(self, device_id: str) -> str | None:
         """Why the phone gets no task, in words; None: nobody has reserved it."""
         held = self._of(device_id)
-        if held is None:
-            return None
-        what = "" if held.reason is None else f": {held.reason}"
-        return f"reserved by {held.owner} for {_left(held.until_ms - self._clock.now_ms())} more{what}"
+        if held is not None:
+            what = "" if held.reason is None else f": {held.reason}"
+            return f"reserved by {held.owner} for {_left(held.until_ms - self._clock.now_ms())} more{what}"
+        if self._is_lost and device_id not in self._settled:
+            return f"perhaps reserved, for {self._lost_for} more: this node's file of reservations could not be read"
+        return None
 
     def owner(self, device_id: str) -> str | None:
-        """Who has reserved it."""
+        """Who has reserved it, as far as that is known."""
         held = self._of(device_id)
         return held.owner if held else None
 
     def count(self) -> int:
-        """Phones that are reserved now."""
-        return sum(1 for device_id in list(self._held) if self._of(device_id))
+        """Phones that are known to be reserved now, and one for those of which nobody knows."""
+        return sum(1 for device_id in list(self._held) if self._of(device_id)) + self._is_lost
 
     def reserve(self, device_id: str, terms: ReserveTerms) -> None:
         """From now on, at once; `save` makes it durable."""
         until_ms = self._clock.now_ms() + terms.minutes * _MINUTE_MS
         self._held[device_id] = Reservation(terms.owner, terms.reason, until_ms)
+        self._settle(device_id)
         log.info("Phone reserved", device_id=device_id, owner=terms.owner, minutes=terms.minutes)
 
     def release(self, device_id: str) -> bool:
         """From now on, at once; False: it was not reserved."""
-        if self._of(device_id) is None:
+        if self.why(device_id) is None:
             return False
-        del self._held[device_id]
+        self._held.pop(device_id, None)
+        self._settle(device_id)
         log.info("Phone no longer reserved", device_id=device_id)
         return True
 
     async def save(self) -> None:
-        """Replaces the file as a whole; half a file is never seen."""
-        if self._path is None:
-            return
-        async with self._writing:
-            text = json.dumps({name: asdict(held) for name, held in self._held.items()}, ensure_ascii=False, indent=1)
-            try:
-                await asyncio.to_thread(replace_file, self._path, text)
-            except OSError as error:
-                log.error("The file of reserved phones cannot be written", error=str(error))
+        """Makes it durable."""
+        await self._file.save(self._document())
+
+    @property
+    def _is_lost(self) -> bool:
+        return self._clock.now_ms() < self._lost_until_ms
+
+    @property
+    def _lost_for(self) -> str:
+        return _left(self._lost_until_ms - self._clock.now_ms())
+
+    def _settle(self, device_id: str) -> None:
+        if self._is_lost:
+            self._settled.add(device_id)
+
+    def _document(self) -> dict[str, object]:
+        held = {name: asdict(held) for name, held in self._held.items()}
+        return {"held": held, "settled": sorted(self._settled)}
 
     def _of(self, device_id: str) -> Reservation | None:
         held = self._held.get(device_id)
@@ -106,15 +139,19 @@ def _left(milliseconds: int) -> str:
     return f"{minutes} min"
 
 
-def _from_document(document: Any) -> dict[str, Reservation]:
+def _from_document(document: Any) -> _Kept:
     """Raises ValueError for anything that `save` did not write."""
-    if not isinstance(document, Mapping) or len(document) > DEVICES_PER_NODE_MAX:
-        raise ValueError("it is no table of reservations")
-    found = {}
-    for device_id, held in document.items():
-        match held:
-            case {"owner": str(owner), "reason": str() | None as reason, "until_ms": int(until_ms)}:
-                found[device_id] = Reservation(owner, reason, until_ms)
-            case _:
-                raise ValueError(f"the reservation of {device_id!r} cannot be read")
-    return found
+    match document:
+        case {"held": Mapping() as held, "settled": [*settled]}:
+            if max(len(held), len(settled)) > DEVICES_PER_NODE_MAX:
+                raise ValueError("it has more phones than a node can have")
+            found = {device_id: _reservation(device_id, entry) for device_id, entry in held.items()}
+            return _Kept(found, {str(device_id) for device_id in settled})
+    raise ValueError("it is no table of reservations")
+
+
+def _reservation(device_id: str, entry: Any) -> Reservation:
+    match entry:
+        case {"owner": str(owner), "reason": str() | None as reason, "until_ms": int(until_ms)}:
+            return Reservation(owner, reason, until_ms)
+    raise ValueError(f"the reservation of {device_id!r} cannot be read")

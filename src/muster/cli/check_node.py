@@ -82,6 +82,7 @@ _ADVICE: Final = {
     "another_agent": "two PCs have one NODE_ID: give each its own",
     "outbox_old": "see to the backend and the network between; nothing is lost meanwhile",
     "clock_wrong": "switch on time synchronisation on this PC",
+    "book_lost": "`muster device release` each phone that nobody has, or take the file away and start the agent again",
 }
 
 

@@ -17,6 +17,7 @@ class Trouble(StrEnum):
     ANOTHER_AGENT = "another_agent"
     OUTBOX_OLD = "outbox_old"
     CLOCK_WRONG = "clock_wrong"
+    BOOK_LOST = "book_lost"
 
     @property
     def stops_work(self) -> bool:

@@ -205,12 +205,6 @@ async def test_quarantine_outlives_the_process(tmp_path: Path) -> None:
         assert room.book.why("A") is None
 
 
-async def test_a_file_of_rubbish_holds_nobody_back_and_does_not_stop_the_agent(tmp_path: Path) -> None:
-    (tmp_path / "quarantine.json").write_bytes(b"\xff{")
-    async with ward(tmp_path) as room:
-        assert room.book.why("A") is None
-
-
 async def test_a_phone_put_away_by_hand_comes_back_by_hand_alone() -> None:
     async with ward() as room:
         name = room.add(USB)
@@ -311,14 +305,6 @@ async def test_nobody_reboots_a_phone_or_ends_the_adb_server_under_the_fingers_o
         await room.clock.advance(300)
         assert "reboot USB0" not in room.repairs.done and "reboot USB1" in room.repairs.done
         assert "restart server" not in room.repairs.done
-
-
-async def test_a_file_of_rubbish_reserves_nothing(tmp_path: Path) -> None:
-    for rubbish in (b"\xff{", b"[]", b'{"A": {"owner": 7}}'):
-        (tmp_path / "reservations.json").write_bytes(rubbish)
-        reservations = Reservations(tmp_path / "reservations.json", ManualClock())
-        await reservations.load()
-        assert reservations.count() == 0
 
 
 async def test_a_repair_that_fails_ends_nothing_else() -> None:

@@ -55,6 +55,7 @@ def test_a_node_that_is_well_has_nothing_to_say() -> None:
             {"spool_bytes": limits.SPOOL_BYTES_MAX // 2},
         ),
         ({"clock_skew_ms": 10_001}, Trouble.CLOCK_WRONG, {"clock_skew_ms": 10_000}),
+        ({"book_lost": "it could not be read"}, Trouble.BOOK_LOST, {"book_lost": None}),
         ({"clock_skew_ms": -10_001}, Trouble.CLOCK_WRONG, {"clock_skew_ms": -10_000}),
     ],
 )
@@ -68,7 +69,7 @@ def test_each_trouble_is_found_at_its_limit_and_not_before(
 def test_every_trouble_of_the_list_can_be_found() -> None:
     worst = troubles(
         adb_ok=False, vendor_ok=False, backend_age_sec=99.0, oldest_fact_age_sec=999.0, journal_error="gone",
-        disk_free_bytes=0, spool_bytes=limits.SPOOL_BYTES_MAX, clock_skew_ms=99_999,
+        disk_free_bytes=0, spool_bytes=limits.SPOOL_BYTES_MAX, clock_skew_ms=99_999, book_lost="it could not be read",
     )  # fmt: skip
     assert {*worst, *troubles(refused=403), *troubles(refused=409), *troubles(no_run="full")} == set(Trouble)
 

@@ -22,7 +22,8 @@ class Seen:
 
     `vendor_ok` None: there is no tool. `no_run`: why no run is taken (`agent/disk_room.py`). `journal_error`: why the
     journal cannot even be read. `refused`: the HTTP status with which the backend turned this node away last,
-    None when it took something since. `clock_skew_ms`: how far this PC's clock is ahead of the backend's.
+    None when it took something since. `clock_skew_ms`: how far this PC's clock is ahead of the backend's. `book_lost`:
+    which of the node's own lists of phones could not be read.
     """
 
     adb_ok: bool
@@ -35,6 +36,7 @@ class Seen:
     disk_free_bytes: int | None
     spool_bytes: int
     clock_skew_ms: int | None
+    book_lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,8 @@ def _findings(seen: Seen) -> Iterator[Finding]:
         side = "ahead of" if seen.clock_skew_ms > 0 else "behind"
         seconds = abs(seen.clock_skew_ms) / 1000
         yield Finding(Trouble.CLOCK_WRONG, f"this PC's clock is {seconds:.0f} s {side} the backend's")
+    if seen.book_lost is not None:
+        yield Finding(Trouble.BOOK_LOST, seen.book_lost)
 
 
 def _of_disk(seen: Seen) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -113,6 +113,7 @@ class AgentObserver:
         self._journal_error: str | None = None
         self._rack: WatchedRack | None = None
         self._journal: WatchedJournal | None = None
+        self._books: Sequence[Callable[[], str | None]] = ()
         self._workload: Workload | None = None
         self._no_run: Callable[[], str | None] = lambda: None
         self._on_change: Callable[[], None] = lambda: None
@@ -131,9 +132,9 @@ class AgentObserver:
         """The same link, and counted."""
         return ObservedLink(link, self._instruments, self._link, self._clock)
 
-    def watch(self, rack: WatchedRack, journal: WatchedJournal) -> None:
-        """From here on both are there until the agent ends."""
-        self._rack, self._journal = rack, journal
+    def watch(self, rack: WatchedRack, journal: WatchedJournal, books: Sequence[Callable[[], str | None]] = ()) -> None:
+        """From here on they are there until the agent ends. `books`: what is wrong with the node's lists of phones."""
+        self._rack, self._journal, self._books = rack, journal, books
 
     def executor(self, executor: Executor) -> Executor:
         """See `Observer`."""
@@ -248,6 +249,7 @@ class AgentObserver:
             disk_free_bytes=free,
             spool_bytes=journal.picture_bytes if journal else 0,
             clock_skew_ms=link.clock_skew_ms,
+            book_lost="; ".join(lost for book in self._books if (lost := book()) is not None) or None,
         )
 
     async def _journal_figures(self) -> JournalFigures | None:

@@ -1,0 +1,94 @@
+"""One small JSON file of the agent's own, kept across restarts: replaced as a whole, set aside if it cannot be read."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from muster.agent.whole_file import replace_file
+from muster.runtime.logs import get_logger
+
+log = get_logger()
+ASIDE_SUFFIX: Final = ".unreadable"
+_T = TypeVar("_T")
+
+
+class KeptFile:
+    """`path` None: kept in memory alone. What the disk does not give or take is said, not fatal.
+
+    `empty`: the document of which there need be no file.
+    """
+
+    def __init__(self, path: Path | None, empty: object) -> None:
+        self._path = path
+        self._saved = _text(empty)
+        self._writing = asyncio.Lock()
+
+    @property
+    def aside(self) -> str | None:
+        """Where what could not be read is kept until somebody takes it away: the file with its folder, to be shown."""
+        if self._path is None:
+            return None
+        return f"{self._path.parent.name}/{self._path.with_suffix(ASIDE_SUFFIX).name}"
+
+    async def load(self, parse: Callable[[Any], _T]) -> _T | None:
+        """What was kept; None when there is nothing that can be read. `parse` raises ValueError."""
+        if self._path is None:
+            return None
+        try:
+            text = await asyncio.to_thread(self._path.read_text, encoding="utf-8")
+            found = parse(json.loads(text))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.error("A file of the agent cannot be read; it is set aside", file=self._path.name, error=str(error))
+            await self._set_aside(self._path)
+            return None
+        self._saved = text
+        return found
+
+    async def unreadable_since_ms(self) -> int | None:
+        """When what could not be read had been written (epoch ms); None: nothing was set aside."""
+        if self._path is None:
+            return None
+        try:
+            return round((await asyncio.to_thread(self._path.with_suffix(ASIDE_SUFFIX).stat)).st_mtime * 1000)
+        except FileNotFoundError:
+            return None
+
+    async def save(self, document: object) -> None:
+        """Writes what is not on disk yet; also what a cancelled call before it had no time for."""
+        if self._path is None:
+            return
+        async with self._writing:
+            text = _text(document)
+            if text == self._saved:
+                return
+            writing = asyncio.ensure_future(asyncio.to_thread(replace_file, self._path, text))
+            try:
+                # The thread cannot be stopped: two of them must not write one file.
+                await asyncio.wait([writing])
+            finally:
+                while not writing.done():
+                    await asyncio.wait([writing])
+            self._take(self._path, text, writing.exception())
+
+    def _take(self, path: Path, text: str, error: BaseException | None) -> None:
+        if error is None:
+            self._saved = text
+        elif isinstance(error, OSError):
+            log.error("A file of the agent cannot be written", file=path.name, error=str(error))
+        else:
+            raise error
+
+    async def _set_aside(self, path: Path) -> None:
+        """The name alone changes, so that it keeps its time."""
+        try:
+            await asyncio.to_thread(path.replace, path.with_suffix(ASIDE_SUFFIX))
+        except OSError as error:
+            log.error("The file cannot be set aside", file=path.name, error=str(error))
+
+
+def _text(document: object) -> str:
+    return json.dumps(document, ensure_ascii=False, indent=1)
