@@ -3,15 +3,23 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import typer
 
 from muster.cli.failing import CommandFailed
 from muster.client.http import ApiError, BackendUnreachable, MusterClient
+from muster.contracts.api import PROBLEM_TYPE_PREFIX
 from muster.runtime.settings import Raw, Settings, load_settings
 
 AnswerT = TypeVar("AnswerT")
+# Where what was meant can be found, by the slug of the problem.
+_SEE: Final = {
+    "unknown-run": "`muster run list` shows them",
+    "unknown-workflow": "`muster workflow list` shows them",
+    "no-matching-device": "`muster devices` and `muster nodes` show what there is",
+}
+_LISTS: Final = {"no device ": "muster devices", "no such workflow": "muster workflow list"}
 
 UrlOption = Annotated[
     str | None, typer.Option("--url", help="Backend to talk to. (default: $MUSTER_URL, else http://127.0.0.1:8700)")
@@ -45,4 +53,9 @@ def ask(url: str | None, question: Callable[[MusterClient], Awaitable[AnswerT]])
 def _advise(error: ApiError) -> str:
     if error.status in (401, 403):
         return f"{error}. Set MUSTER_TOKEN to a token that may do this"
-    return str(error)
+    slug = error.problem.type.removeprefix(PROBLEM_TYPE_PREFIX)
+    if slug == "not-found" and error.problem.detail:
+        # The title speaks of an address, which whoever typed a name never saw.
+        see = [f"; `{command}` shows them" for word, command in _LISTS.items() if word in error.problem.detail]
+        return error.problem.detail + "".join(see[:1])
+    return f"{error}; {_SEE[slug]}" if slug in _SEE else str(error)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from muster.cli.failing import CommandFailed
-from muster.cli.finding import Finding
+from muster.cli.finding import Finding, counted
 from muster.cli.node import clock_text
 from muster.cli.parts import known_secret
 from muster.client.http import ApiError, BackendError, BackendUnreachable, MusterClient
@@ -108,7 +108,12 @@ def _illness(node: NodeView) -> str:
     told: list[str] = [node.status] if node.status != "online" else []
     if clock_text(node.clock_skew_ms) not in (None, "ok"):
         told.append(f"has a wrong clock ({clock_text(node.clock_skew_ms)})")
-    return ", ".join([*told, *([node.last_error_message] if node.last_error_message else [])])
+    reasons = [trouble.message for trouble in node.troubles]
+    if node.last_error_message and node.last_error_message not in reasons:
+        reasons.insert(0, node.last_error_message)
+    if node.dead_letters:
+        reasons.append(f"{counted(node.dead_letters, 'event')} refused for good")
+    return ", ".join([*told, *reasons])
 
 
 def _advice(node: NodeView) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from muster.cli.asking import JsonOption, UrlOption, ask
+from muster.cli.failing import CommandFailed
 from muster.cli.output import ago, as_document, local_time, say, tell, tell_json, tell_table
 from muster.client.http import MusterClient
 from muster.contracts.api import AuditEntry, DevicePage, DeviceView
@@ -36,7 +37,7 @@ def devices(
 
     Example: muster devices --online --node PC-01
     """
-    page = ask(url, lambda client: all_devices(client, node_id=node, online_only=online))
+    page = ask(url, lambda client: _listed(client, node, online_only=online))
     if json:
         tell_json(as_document(page))
         return
@@ -141,6 +142,16 @@ def _act(
         return
     tell(f"{accepted.node_id} is asked to {action.value} {accepted.device_id} (command {accepted.command_id})")
     say(f"what comes of it: muster device show {accepted.device_id}")
+
+
+async def _listed(client: MusterClient, node_id: str | None, *, online_only: bool) -> DevicePage:
+    """Raises CommandFailed for a node that nobody ever heard of: a misspelt one would look like one without phones."""
+    page = await all_devices(client, node_id=node_id, online_only=online_only)
+    if node_id is not None and not sum(page.counts.values()):
+        known = [node.node_id for node in (await client.nodes()).nodes]
+        if node_id not in known:
+            raise CommandFailed(f"no node {node_id} has ever reported; `muster nodes` shows them")
+    return page
 
 
 async def all_devices(client: MusterClient, *, node_id: str | None = None, online_only: bool = False) -> DevicePage:

@@ -20,7 +20,10 @@ COMMANDS: Final = {
     "up": ("muster.cli.up:app", "Backend, console and agent for the phones of this PC."),
     "run": ("muster.cli.run:app", "Runs: start one, list them, look at one, watch it, stop it."),
     "devices": ("muster.cli.device:app", "Lists the phones that the backend knows."),
-    "device": ("muster.cli.device:device_app", "One phone: look at it, reboot, reconnect, quarantine, release it."),
+    "device": (
+        "muster.cli.device:device_app",
+        "One phone: look at it, reboot, reconnect, quarantine, reserve, release it.",
+    ),
     "nodes": ("muster.cli.node:app", "Lists the nodes (PCs) that have reported to the backend."),
     "workflow": ("muster.cli.workflow:app", "Recipes: list, read, check, and add versions."),
     "doctor": ("muster.cli.doctor:app", "Checks adb, phones, backend, clocks, disk and more, and says what to do."),
@@ -46,9 +49,13 @@ class MusterGroup(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The click command of one of `COMMANDS`."""
+    """The click command of one of `COMMANDS`, its log lines kept off stdout, which is its answer's alone."""
     module, _, attribute = COMMANDS[name][0].partition(":")
-    return typer.main.get_command(getattr(importlib.import_module(module), attribute))
+    application = getattr(importlib.import_module(module), attribute)
+    # Most commands have no part that logs, and start without what logging takes. Those that serve set it anew.
+    if logs := sys.modules.get("muster.runtime.logs"):
+        logs.configure_logs(level="warning")
+    return typer.main.get_command(application)
 
 
 app = typer.Typer(
@@ -84,7 +91,8 @@ def main(arguments: Sequence[str]) -> int:
         return _fail(f"{error.filename}: {error.strerror}; give a place where this user may write", COULD_NOT)
     except typer.TyperException as error:
         message = error.format_message()  # empty: the help has been printed instead
-        return _fail(f"{message} Try `muster --help`", COULD_NOT) if message else COULD_NOT
+        path = getattr(getattr(error, "ctx", None), "command_path", "muster")
+        return _fail(f"{message.rstrip('.')}; try `{path} --help`", COULD_NOT) if message else COULD_NOT
     return status if isinstance(status, int) else DONE
 
 

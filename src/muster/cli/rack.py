@@ -198,7 +198,8 @@ def _tell_phone(phone: dict[str, Any], *, json: bool) -> None:
     if json:
         tell_json(phone)
     else:
-        tell(f"{phone['device_id']} {phone['state']}, adb {phone['adb_state']}, battery {phone['battery']} %")
+        in_adb = phone["adb_state"] or "shows nothing"
+        tell(f"{phone['device_id']} {phone['state']}, adb {in_adb}, battery {phone['battery']} %")
 
 
 def _ask(control: str, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -212,7 +213,9 @@ async def ask_rack(control: str, method: str, path: str, body: dict[str, Any] | 
     try:
         wire = Wire(control, None, None)
     except ValueError as error:
-        raise CommandFailed(f"--control: {error}") from error
+        raise CommandFailed(
+            f"--control: {control!r} is not an address such as {CONTROL_DEFAULT}; the rack's ready line tells it"
+        ) from error
     content = None if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}
     try:

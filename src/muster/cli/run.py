@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from muster.cli.asking import JsonOption, UrlOption, ask
 from muster.cli.failing import CommandFailed
+from muster.cli.node import trouble_lines
 from muster.cli.output import as_document, clean, local_time, say, seconds, short_id, tell, tell_json, tell_table
 from muster.cli.watching import counts_text, exit_status, watch_run
 from muster.client.http import BackendUnreachable, MusterClient
@@ -27,6 +28,15 @@ START_TRIES: Final = 4
 RUNS_SEARCHED_MAX: Final = 2_000
 ERRORS_SHOWN: Final = 20
 
+# Field of the request → what was typed, and what it should look like.
+_WRONG: Final = {
+    "workflow_id": ("workflow", "letters, digits, dots, dashes; `muster workflow list` shows what there is"),
+    "video_id": ("--video", "at most 128 characters, none of them a control character"),
+    "params": ("--param", "a key is a letter or _, then letters, digits, _; at most 64 of them"),
+    "timeout_overrides": ("--timeout", "a step id, a phase or a kind, and milliseconds"),
+    "node_ids": ("--node", "`muster nodes` shows what there is"),
+    "device_ids": ("--device", "`muster devices` shows what there is"),
+}
 RunArgument = Annotated[str, typer.Argument(help="Run id, or any beginning of it that is unique.")]
 
 
@@ -40,7 +50,9 @@ def start(
     timeout: Annotated[
         list[str] | None, typer.Option("--timeout", help="KEY=MS for a step id, phase or kind; may be repeated.")
     ] = None,
-    max_attempts: Annotated[int, typer.Option("--max-attempts", help="Tries for each phone.")] = 1,
+    max_attempts: Annotated[
+        int, typer.Option("--max-attempts", min=1, max=limits.MAX_ATTEMPTS_MAX, help="Tries for each phone.")
+    ] = 1,
     watch: Annotated[bool, typer.Option("--watch", help="Show progress until the run has ended.")] = False,
     url: UrlOption = None,
     json: JsonOption = False,
@@ -61,7 +73,7 @@ def start(
 
     created, detail = ask(url, question)
     if detail is not None:
-        _tell_run(detail, json=json)
+        tell_run(detail, json=json)
         raise typer.Exit(exit_status(detail.status))
     if json:
         tell_json(as_document(created))
@@ -97,7 +109,7 @@ def show(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> N
 
     Example: muster run show 01890a5d-ac96 --json
     """
-    _tell_run(ask(url, lambda client: find_run(client, run)), json=json)
+    tell_run(ask(url, lambda client: find_run(client, run)), json=json)
 
 
 @app.command()
@@ -108,7 +120,7 @@ def watch(run: RunArgument, url: UrlOption = None, json: JsonOption = False) -> 
         return await watch_run(client, (await find_run(client, run)).run_id)
 
     detail = ask(url, question)
-    _tell_run(detail, json=json)
+    tell_run(detail, json=json)
     raise typer.Exit(exit_status(detail.status))
 
 
@@ -191,7 +203,8 @@ def _request(
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise CommandFailed(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        name, words = _WRONG.get(str(first["loc"][0]), (".".join(map(str, first["loc"])), first["msg"]))
+        raise CommandFailed(f"{name} {str(first['input'])[:80]!r}: {words}") from error
 
 
 def _pairs(texts: list[str], option: str) -> dict[str, str]:
@@ -218,7 +231,8 @@ def _row(run: RunListItem) -> list[object]:
     return [short_id(run.run_id), run.workflow_id, run.status, done, counts.succeeded, local_time(run.created_at)]
 
 
-def _tell_run(run: RunDetail, *, json: bool) -> None:
+def tell_run(run: RunDetail, *, json: bool) -> None:
+    """A run, its phones, and what is wrong with nodes that still have some at work."""
     if json:
         tell_json(as_document(run))
         return
@@ -229,6 +243,11 @@ def _tell_run(run: RunDetail, *, json: bool) -> None:
     status = f"{run.status}, stopping" if is_stopping else run.status.value
     tell(f"{status}: {counts_text(run.counts)}  {times}")
     tell_tasks(run.tasks)
+    for node in run.nodes:
+        if node.counts.finished < node.counts.total and node.status != "online":
+            tell(f"{node.node_id} is {node.status}; `muster doctor --node` on that PC says more")
+            for line in trouble_lines(node):
+                tell(line)
 
 
 def _status(task: TaskView) -> str:

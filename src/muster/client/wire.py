@@ -54,7 +54,8 @@ class BackendUnreachable(BackendError):
 
 def describe(problem: Problem) -> str:
     """A problem on one line: title, detail, and each wrong field with what is wrong."""
-    text = problem.title if not problem.detail else f"{problem.title}: {problem.detail}"
+    is_said_twice = problem.detail in [error.message for error in problem.errors]
+    text = problem.title if not problem.detail or is_said_twice else f"{problem.title}: {problem.detail}"
     fields = "; ".join(f"{error.field}: {error.message}" for error in problem.errors)
     return f"{text} ({fields})" if fields else text
 

@@ -13,6 +13,7 @@ from muster.cli.failing import CommandFailed
 from muster.cli.main import COMMANDS, load_command
 from muster.cli.output import clean
 from muster.cli.parts import held_folder, own_secret
+from muster.runtime.logs import get_logger
 from muster.runtime.settings import load_settings
 
 
@@ -49,10 +50,16 @@ def test_an_unknown_option_is_told_on_one_line(muster: Command) -> None:
     assert len(ran.stderr.splitlines()) == 1
 
 
-def test_a_command_without_its_argument_is_told_on_one_line(muster: Command) -> None:
+def test_a_command_without_its_argument_is_told_on_one_line_with_where_its_help_is(muster: Command) -> None:
     ran = muster("run", "show")
     assert ran.status == 2
-    assert len(ran.stderr.splitlines()) == 1
+    assert ran.stderr == "muster: Missing argument 'run'; try `muster run show --help`\n"
+
+
+def test_an_address_of_a_rack_that_is_none_is_told_with_one_that_is(muster: Command) -> None:
+    ran = muster("sim", "list", "--control", "127.0.0.1:22280")
+    assert ran.status == 2
+    assert "'127.0.0.1:22280' is not an address such as http://127.0.0.1:22280" in ran.stderr
 
 
 @pytest.mark.parametrize("command", [["devices"], ["nodes"], ["run", "list"], ["workflow", "list"]])
@@ -137,3 +144,14 @@ def test_help_starts_without_the_heavy_parts() -> None:
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     loaded = set(json.loads(ran.stdout.splitlines()[-1]))
     assert not loaded & {"httpx2", "fastapi", "sqlalchemy", "pydantic", "muster.backend", "muster.agent", "muster.sim"}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_what_a_command_s_parts_log_goes_to_stderr(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    load_command(command)
+    get_logger().warning("The disk is slow", device_id="A")
+    get_logger().info("Nothing of note")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "[device_id=A] The disk is slow" in told.err
+    assert "Nothing of note" not in told.err

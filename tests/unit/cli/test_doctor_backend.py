@@ -12,7 +12,7 @@ from tests.support.scripted_http import answer, scripted_peer
 from muster.cli.check_backend import backend_address, check_backend, check_nodes, check_secret
 from muster.cli.finding import Finding
 from muster.client.http import MusterClient
-from muster.contracts.events import NodeHeartbeat, envelope
+from muster.contracts.events import NodeHeartbeat, NodeTrouble, envelope
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
 from muster.runtime.settings import Settings, load_settings
@@ -120,13 +120,15 @@ async def test_nodes_that_need_somebody_are_told_one_by_one(backend: str) -> Non
     assert (nobody.verdict, nobody.detail) == ("warning", "none has reported yet")
     async with MusterClient(backend, secret=SECRET) as client:
         await beat(client, "PC-01")
-        await beat(client, "PC-02", degraded=True)
+        full = NodeTrouble(reason="disk_full", message="12 MB are free", stops_work=True)
+        await beat(client, "PC-02", degraded=True, troubles=[full], dead_letters=1)
         await beat(client, "PC-03", ahead_ms=-95_000)
         await client.pull("PC-04", "one", 0)
     well, *ill = await check_nodes(settings(backend))
     assert (well.verdict, well.detail) == ("ok", "PC-01 online")
     assert [(finding.detail, finding.verdict) for finding in ill] == [
-        ("PC-02 degraded", "warning"), ("PC-03 has a wrong clock (-95 s)", "warning"), ("PC-04 offline", "warning"),
+        ("PC-02 degraded, 12 MB are free, 1 event refused for good", "warning"),
+        ("PC-03 has a wrong clock (-95 s)", "warning"), ("PC-04 offline", "warning"),
     ]  # fmt: skip
     assert all(finding.advice for finding in ill)
     (own,) = await check_nodes(settings(backend, NODE_ID="PC-01"))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from muster.cli.run import tell_tasks
-from muster.contracts.api import TaskView
+from muster.cli.run import tell_run, tell_tasks
+from muster.contracts.api import RunDetail, TaskView
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 
@@ -43,3 +43,46 @@ def test_what_somebody_has_to_do_by_hand_is_told(capsys: pytest.CaptureFixture[s
 
 def test_what_is_known_needs_no_explanation(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(rows(capsys, task("A", TaskState.RUNNING))) == 2
+
+
+def run_with(node: dict[str, object], *, finished: int) -> RunDetail:
+    """A run of two phones on one node."""
+    counts = {"total": 2, "succeeded": finished, "running": 2 - finished}
+    return RunDetail.model_validate(
+        {
+            "run_id": UUID,
+            "workflow_id": "tour",
+            "version": 1,
+            "trigger": "manual",
+            "status": "running",
+            "created_at": 1,
+            "counts": counts,
+            "globalTimeoutMs": 90_000,
+            "summary": {},
+            "nodes": [{"node_id": "PC-01", "online": True, "counts": counts, "summary": {}, **node}],
+            "tasks": [],
+        }
+    )
+
+
+def test_a_node_in_trouble_is_told_while_it_has_open_phones(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = {"reason": "adb_gone", "message": "the adb server does not answer", "stops_work": True}
+    ill: dict[str, object] = {"status": "degraded", "troubles": [gone]}
+    tell_run(run_with(ill, finished=1), json=False)
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "PC-01 is degraded; `muster doctor --node` on that PC says more",
+        "PC-01: the adb server does not answer",
+    ]
+    tell_run(run_with(ill, finished=2), json=False)
+    assert "PC-01" not in capsys.readouterr().out
+    tell_run(run_with({"status": "online"}, finished=1), json=False)
+    assert "PC-01" not in capsys.readouterr().out
+
+
+def test_what_a_phone_waits_for_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    told = rows(
+        capsys,
+        task("A", TaskState.WAITING, failure_reason=FailureReason.ADB_OFFLINE, error_message="check its cable"),
+    )
+    assert told[1].split()[2:] == ["waiting", "1", "-", "-", "adb_offline"]
+    assert told[2] == "A: check its cable"
