@@ -147,6 +147,9 @@ def _from_document(document: Any) -> _Kept:
                 raise ValueError("it has more phones than a node can have")
             found = {device_id: _reservation(device_id, entry) for device_id, entry in held.items()}
             return _Kept(found, {str(device_id) for device_id in settled})
+        case Mapping() as older if "held" not in older:
+            # As it was written before a lost file was told from an empty one: the table of reservations alone.
+            return _Kept({device_id: _reservation(device_id, entry) for device_id, entry in older.items()}, set())
     raise ValueError("it is no table of reservations")
 
 

@@ -1,6 +1,7 @@
 """The node's lists of reserved and quarantined phones whose file cannot be read: what is safe, and what is said."""
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from muster.agent.reservations import Reservations
 from muster.domain.failure import FailureReason
 from muster.domain.limits import QUARANTINE_AFTER_FAILURES, RESERVATION_MINUTES_MAX
 
-RUBBISH = [b"\xff{", b"[]", b"7", b"{}", b'{"held": {"A": {"owner": 7}}, "settled": []}', b'{"held": [], "settled": 7}']
+RUBBISH = [
+    b"\xff{",
+    b"[]",
+    b"7",
+    b'{"A": 7}',
+    b'{"held": {"A": {"owner": 7}}, "settled": []}',
+    b'{"held": [], "settled": 7}',
+]
 
 
 def written(folder: Path, rubbish: bytes, clock: ManualClock) -> Path:
@@ -94,6 +102,17 @@ async def test_a_file_that_is_mended_and_put_back_counts_as_if_nothing_had_been(
     assert (await loaded(tmp_path, clock)).why("B")
     aside.write_bytes(good)
     aside.replace(file)
+    reservations = await loaded(tmp_path, clock)
+    assert (reservations.why("A"), reservations.why("B")) == ("reserved by kim for 60 min more", None)
+
+
+async def test_a_file_of_an_older_agent_is_no_lost_one(tmp_path: Path) -> None:
+    clock = ManualClock()
+    written(tmp_path, b"{}", clock)
+    reservations = await loaded(tmp_path, clock)
+    assert (reservations.why("A"), reservations.trouble) == (None, None)
+    held = {"A": {"owner": "kim", "reason": None, "until_ms": clock.now_ms() + 3_600_000}}
+    written(tmp_path, json.dumps(held).encode(), clock)
     reservations = await loaded(tmp_path, clock)
     assert (reservations.why("A"), reservations.why("B")) == ("reserved by kim for 60 min more", None)
 

@@ -10,6 +10,7 @@ from muster.backend.console.assets import FOLDER
 from muster.backend.console.language import LANGUAGES
 from muster.contracts.api import NodeView, TaskCounts, TaskView
 from muster.domain.task import TaskState
+from muster.domain.trouble import Trouble
 
 ENGLISH = LANGUAGES["en"]
 STYLES = (FOLDER / "console.css").read_text()
@@ -154,3 +155,7 @@ def test_every_node_that_needs_somebody_is_shown_and_the_others_while_there_is_r
 
 def test_no_node_is_no_strip() -> None:
     assert views.shown_nodes([]) == ([], 0)
+
+
+def test_every_trouble_of_a_node_has_its_words() -> None:
+    assert set(wording.TROUBLES) == set(Trouble)

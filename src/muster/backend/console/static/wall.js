@@ -39,8 +39,6 @@ function stepText(task) {
   return `${task.step_index + 1}${task.steps_total ? `/${task.steps_total}` : ""} ${task.step_id}`;
 }
 
-const NODE_LOOKS = { online: "succeeded", degraded: "completed_with_errors", offline: "failed" };
-
 function part(className, text, title = "") {
   const element = document.createElement("span");
   if (className) element.className = className;
@@ -96,7 +94,7 @@ export class Wall {
     const isIll = finishedOf(counts) < total && (told.status !== "online" || told.troubles?.length > 0);
     if (isIll) {
       const badge = part("badge", "");
-      badge.dataset.s = NODE_LOOKS[told.status];
+      badge.dataset.s = told.status === "offline" ? "failed" : "completed_with_errors";
       badge.append(Object.assign(document.createElement("i"), { className: "g" }), part("", texts.node[told.status]));
       const why = part("why", "");
       why.append(...whyIll(told).map(([text, title]) => part("", text, title)));
