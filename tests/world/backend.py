@@ -95,6 +95,11 @@ class Backend:
         self.trace.note("command", body["type"], body["command_id"][-6:])
         self.is_new_command()
 
+    def run_of(self, command_id: str) -> str | None:
+        """The run that this command asks for."""
+        body = self._commands[command_id].body
+        return body["run_id"] if body["type"] == "run_start" else None
+
     def renew(self, task: BackendTask) -> dict[str, Any]:
         """Hands a task out again with a higher attempt: what the node tells of the one before is stale (fencing)."""
         task.attempt += 1

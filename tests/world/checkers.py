@@ -113,8 +113,9 @@ class Phones:
 class Ledger:
     """Each event that the journal ever committed: `seq` rises by one, a task begins in its turn and ends once."""
 
-    def __init__(self, world: Observed) -> None:
+    def __init__(self, world: Observed, acknowledged: Callable[[str], None]) -> None:
         self._world = world
+        self._acknowledged = acknowledged
         self._position = 0
         self._seq: dict[str, int] = defaultdict(int)
         self._ended: set[tuple[str, int]] = set()
@@ -144,6 +145,8 @@ class Ledger:
         (self.telemetry if is_telemetry else self.facts)[event_id] = body
         task = payload.get("task_id")
         self._world.trace.note("recorded", kind, (task or "")[-6:], payload.get("seq", ""), payload.get("status", ""))
+        if kind == EventType.COMMAND_ACK:
+            self._acknowledged(payload["command_id"])
         if task is None:
             return
         if payload["seq"] != self._seq[task] + 1:
@@ -309,11 +312,20 @@ class Delivery:
         for event_id, body in (self._ledger.facts | self._ledger.telemetry).items():
             if event_id not in backend.applied and event_id not in backend.refused:
                 raise Violation(f"the backend never got {body['type']} {body['payload']}")
+        self._runs_end_once()
         dead = {letter.event_id for letter in tables.dead_letters(self._world.disk.connection, 100_000)}
         for event_id in dead - backend.refused:
             raise Violation(f"event {event_id} is buried, and the backend did not refuse it")
         for event_id in dead & backend.applied:
             raise Violation(f"event {event_id} is buried, and the backend has it")
+
+    def _runs_end_once(self) -> None:
+        told = Counter((body["type"], body["payload"].get("run_id")) for body in self._ledger.facts.values())
+        renewed = {self._world.backend.tasks[task_id].run_id for task_id in self._world.backend.renewed}
+        for kind, run_id in told:
+            ends = told[EventType.RUN_FINISHED, run_id]
+            if kind == EventType.RUN_STARTED and not 1 <= ends <= (math.inf if run_id in renewed else 1):
+                raise Violation(f"run {run_id[-6:]} began and ended {ends} times")
 
 
 def agreement(world: Observed) -> None:

@@ -5,7 +5,6 @@ The journal's statements and its group commit are the product's own; the thread,
 
 import asyncio
 import hashlib
-import random
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,18 +13,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.world.life import Life
+from tests.world.streams import Streams
 
 from muster.agent.group_commit import Work, _commit_group, _Job
 from muster.agent.journal import JournalError
 
 T = TypeVar("T")
+# A picture is a thousand times what a commit writes; half of its time the file is there, and nobody knows of it yet.
+PICTURE_WAITS = 5
 
 
 @dataclass
 class Disk:
     """`commit_fails`: how likely a commit that changes something fails. `after_commit` may kill the process."""
 
-    rng: random.Random
+    streams: Streams
     connection: sqlite3.Connection = field(
         default_factory=lambda: sqlite3.connect(":memory:", isolation_level=None, check_same_thread=True)
     )
@@ -34,6 +36,10 @@ class Disk:
     commit_fails: float = 0.0
     latency_sec: float = 0.001
     after_commit: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self._waits, self._groups = self.streams("disk latency"), self.streams("disk groups")
+        self._errors = self.streams("disk errors")
 
     def fill(self) -> None:
         """No page more: SQLite itself says that the disk is full."""
@@ -46,7 +52,10 @@ class Disk:
         self.connection.execute("PRAGMA max_page_count = 1073741823")
 
     def wait_sec(self) -> float:
-        return self.rng.expovariate(1 / self.latency_sec)
+        return self._waits.expovariate(1 / self.latency_sec)
+
+    def group_size(self, waiting: int) -> int:
+        return self._groups.randint(1, waiting)
 
     def commit(self, group: list[_Job]) -> Sequence[Any]:
         """The product's own group commit, on a connection whose COMMIT may fail."""
@@ -58,7 +67,7 @@ class Disk:
         return results
 
     def _commit_goes_wrong(self) -> bool:
-        return self.rng.random() < self.commit_fails
+        return self._errors.random() < self.commit_fails
 
 
 class _FaultyConnection:
@@ -117,7 +126,7 @@ class MemoryCommits:
         """The oldest in hand, with some of those behind it."""
         if not self._jobs or self._life.is_over():
             return
-        group = [self._jobs.popleft() for _ in range(self._disk.rng.randint(1, len(self._jobs)))]
+        group = [self._jobs.popleft() for _ in range(self._disk.group_size(len(self._jobs)))]
         results = self._disk.commit(group)
         if self._life.is_over():
             return
@@ -143,11 +152,11 @@ class MemoryPictureFiles:
 
     async def write(self, path: Path, content: bytes) -> str:
         self._life.must_be_alive()
-        await asyncio.sleep(self._disk.wait_sec())
+        await asyncio.sleep(PICTURE_WAITS * self._disk.wait_sec())
         if self._disk.is_full:
             raise OSError(28, "No space left on device")
         self._disk.files[path.name] = content
-        await asyncio.sleep(self._disk.wait_sec())
+        await asyncio.sleep(PICTURE_WAITS * self._disk.wait_sec())
         return hashlib.sha256(content).hexdigest()
 
     def remove(self, path: Path) -> None:

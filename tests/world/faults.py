@@ -1,10 +1,15 @@
-"""What goes wrong in a world, drawn from its seed: each seed turns on some kinds of fault, at its own rates (swarm)."""
+"""What goes wrong in a world, drawn from its seed: each seed turns on some kinds of fault, at its own rates (swarm).
+
+Each kind, run and phone draws from a stream of its own: a new kind of fault changes nothing in worlds without it.
+"""
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tests.world.streams import Streams, streams
 
 from muster.contracts.events import EventType
 from muster.domain.device import AttachState
@@ -59,29 +64,45 @@ class Plan:
     node_lost_after_sec: float = math.inf
 
 
-def draw(seed: int) -> Plan:
-    """The same seed draws the same plan, on every machine."""
-    rng = random.Random(f"plan {seed}")
-    devices = tuple(f"PHONE{number:02d}" for number in range(1, rng.choice([2, 3, 5, 8, 14, 24]) + 1))
-    share = rng.choice([0.0, 0.15, 0.3, 0.6])
-    kinds = frozenset(kind for kind in KINDS if rng.random() < share)
-    heal_at = rng.uniform(40, 200)
-    # Half of the worlds ask for everything at once, of the same phones: queues are long there.
-    wanted = tuple(rng.sample(devices, rng.randint(1, len(devices)))) if rng.random() < 0.5 else None
-    runs = tuple(_run(rng, devices, heal_at, wanted, "bad_command" in kinds) for _ in range(rng.randint(1, 4)))
+def draw(seed: int, only: Iterable[str] | None = None, *, among: Sequence[str] = KINDS) -> Plan:
+    """The same seed draws the same plan, on every machine.
+
+    `only`: the kinds of fault that are on, in place of drawn ones; `among`: all that there are.
+    """
+    of = streams(seed)
+    devices = tuple(f"PHONE{number:02d}" for number in range(1, of("phones").choice([2, 3, 5, 8, 14, 24]) + 1))
+    kinds = _kinds(of, among) if only is None else frozenset(only)
+    heal_at = of("healing").uniform(40, 200)
     return Plan(
-        slots=rng.choice([1, 2, 3, 5, 20]),
+        slots=of("slots").choice([1, 2, 3, 5, 20]),
         devices=devices,
-        runs=tuple(sorted(runs, key=lambda run: run.at)),
+        runs=_runs(of, devices, heal_at, may_be_bad="bad_command" in kinds),
         kinds=kinds,
-        spells=tuple(_spells(rng, kinds, devices, heal_at)),
+        # In their order, never of a set.
+        spells=tuple(
+            spell
+            for kind in among
+            if kind in kinds
+            for spell in _DRAW.get(kind, _whole_world)(of(f"spells of {kind}"), kind, devices, heal_at)
+        ),
         heal_at=heal_at,
-        drain_grace_sec=rng.choice([0.0, 2.0, 20.0]),
-        slowness={device: rng.choice([1.0, 5.0, 20.0]) for device in devices} if "slow" in kinds else {},
-        fails={device: rng.choice([0.0, 0.1, 0.5]) for device in devices} if "fail" in kinds else {},
-        teardown_sec={device: rng.choice([0.05, 2.0, 8.0]) for device in devices} if "stuck" in kinds else {},
-        node_lost_after_sec=rng.choice([15.0, 40.0]) if "node_lost" in kinds else math.inf,
+        drain_grace_sec=of("drain grace").choice([0.0, 2.0, 20.0]),
+        slowness=_of_each(of, devices, "slow", [1.0, 5.0, 20.0], kinds),
+        fails=_of_each(of, devices, "fail", [0.0, 0.1, 0.5], kinds),
+        teardown_sec=_of_each(of, devices, "stuck", [0.05, 2.0, 8.0], kinds),
+        node_lost_after_sec=of("node_lost").choice([15.0, 40.0]) if "node_lost" in kinds else math.inf,
     )
+
+
+def _kinds(of: Streams, among: Sequence[str]) -> frozenset[str]:
+    share = of("share of the kinds").choice([0.0, 0.15, 0.3, 0.6])
+    return frozenset(kind for kind in among if of(f"whether {kind}").random() < share)
+
+
+def _of_each(
+    of: Streams, devices: tuple[str, ...], kind: str, choices: list[float], kinds: frozenset[str]
+) -> dict[str, float]:
+    return {device: of(f"{kind} {device}").choice(choices) for device in devices} if kind in kinds else {}
 
 
 def roll_call(plan: Plan) -> RunOrder:
@@ -90,13 +111,24 @@ def roll_call(plan: Plan) -> RunOrder:
     return RunOrder(plan.heal_at, plan.devices, steps, 60_000)
 
 
+def _runs(of: Streams, devices: tuple[str, ...], heal_at: float, *, may_be_bad: bool) -> tuple[RunOrder, ...]:
+    rng = of("runs")
+    count = rng.randint(1, 4)
+    # Half of the worlds ask for everything at once, of the same phones: queues are long there.
+    wanted = tuple(rng.sample(devices, rng.randint(1, len(devices)))) if rng.random() < 0.5 else None
+    runs = []
+    for number in range(count):
+        is_readable = not (may_be_bad and of(f"bad_command {number}").random() < 0.4)
+        runs.append(_run(of(f"run {number}"), devices, heal_at, wanted, is_readable))
+    return tuple(sorted(runs, key=lambda run: run.at))
+
+
 def _run(
-    rng: random.Random, devices: tuple[str, ...], heal_at: float, wanted: tuple[str, ...] | None, may_be_bad: bool
+    rng: random.Random, devices: tuple[str, ...], heal_at: float, wanted: tuple[str, ...] | None, is_readable: bool
 ) -> RunOrder:
     chosen = wanted or tuple(rng.sample(devices, rng.randint(1, len(devices))))
-    readable = not (may_be_bad and rng.random() < 0.4)
     at = 0.5 if wanted else rng.choice([0.5, rng.uniform(0, heal_at * 0.7)])
-    return RunOrder(at, chosen, tuple(_steps(rng)), rng.choice([60_000, 90_000]), rng.choice([1, 1, 3]), readable)
+    return RunOrder(at, chosen, tuple(_steps(rng)), rng.choice([60_000, 90_000]), rng.choice([1, 1, 3]), is_readable)
 
 
 def _steps(rng: random.Random) -> list[dict[str, Any]]:
@@ -121,15 +153,6 @@ _MANNERS: tuple[dict[str, Any], ...] = (
     {"onFailure": "continue"},
     {"onFailure": "retry", "retryCount": 2, "idempotent": True},
 )
-
-
-def _spells(rng: random.Random, kinds: frozenset[str], devices: tuple[str, ...], heal_at: float) -> list[Spell]:
-    """In the order of KINDS, never of a set."""
-    spells: list[Spell] = []
-    for kind in KINDS:
-        if kind in kinds:
-            spells.extend(_DRAW.get(kind, _whole_world)(rng, kind, devices, heal_at))
-    return spells
 
 
 def _on_phones(rng: random.Random, kind: str, devices: tuple[str, ...], heal_at: float) -> list[Spell]:

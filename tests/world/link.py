@@ -3,13 +3,14 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.world.backend import Backend
 from tests.world.disk import Disk
 from tests.world.life import Life
+from tests.world.streams import Streams
 
 from muster.agent.link import LinkBroken, LinkRefused
 from muster.contracts.api import UploadRequest, UploadTicket
@@ -24,7 +25,7 @@ HANG_SEC = 100.0
 class Network:
     """The faults of the moment. Rates are per request."""
 
-    rng: random.Random
+    streams: Streams
     later: Callable[[float, Callable[[], None]], None]
     latency_sec: float = 0.005
     is_away: bool = False
@@ -37,6 +38,7 @@ class Network:
     holds_back: float = 0.0
     batch_max: int = 1_000
     upload_fails: float = 0.0
+    _drawing: dict[str, random.Random] = field(default_factory=dict)
 
     def heal(self) -> None:
         self.is_away = self.is_unauthorized = False
@@ -45,8 +47,20 @@ class Network:
         self.batch_max = 1_000
         self.latency_sec = 0.005
 
-    def strikes(self, rate: float) -> bool:
-        return rate > 0 and self.rng.random() < rate
+    def draw(self, what: str) -> random.Random:
+        """From this thing's own stream."""
+        if what not in self._drawing:
+            self._drawing[what] = self.streams(f"network {what}")
+        return self._drawing[what]
+
+    def strikes(self, kind: str) -> bool:
+        """`kind`: the name of its rate."""
+        rate: float = getattr(self, kind)
+        return rate > 0 and self.draw(kind).random() < rate
+
+    async def take_its_time(self) -> None:
+        """One way."""
+        await asyncio.sleep(self.draw("latency").expovariate(1 / self.latency_sec))
 
 
 class MemoryLink:
@@ -82,7 +96,7 @@ class MemoryLink:
         await self._on_the_way()
         if len(events) > self._network.batch_max:
             raise LinkRefused(413, "too many events")
-        held_back = {index for index in range(len(events)) if self._network.strikes(self._network.holds_back)}
+        held_back = {index for index in range(len(events)) if self._network.strikes("holds_back")}
         taken = [event for index, event in enumerate(events) if index not in held_back]
         verdicts = iter(self._backend.ingest(taken))
         self._double(lambda: self._backend.ingest(taken))
@@ -96,7 +110,7 @@ class MemoryLink:
 
     async def request_upload(self, request: UploadRequest) -> UploadTicket:
         await self._on_the_way()
-        if self._network.strikes(self._network.upload_fails):
+        if self._network.strikes("upload_fails"):
             raise LinkBroken("503: the store is away")
         ticket = self._backend.allow(request)
         await self._on_the_way_back()
@@ -106,7 +120,7 @@ class MemoryLink:
 
     async def put_object(self, ticket: UploadTicket, path: Path) -> None:
         await self._on_the_way()
-        if self._network.strikes(self._network.upload_fails):
+        if self._network.strikes("upload_fails"):
             raise LinkBroken("503: the store is away")
         content = self._disk.files.get(path.name)
         if content is None:
@@ -126,32 +140,32 @@ class MemoryLink:
         """Raises when the request does not reach the backend or is turned away there."""
         self._life.must_be_alive()
         network = self._network
-        await asyncio.sleep(network.rng.expovariate(1 / network.latency_sec))
+        await network.take_its_time()
         if network.is_away:
             raise LinkBroken("connection refused")
         if network.is_unauthorized:
             raise LinkRefused(401, "the secret is wrong")
-        if network.strikes(network.loses):
+        if network.strikes("loses"):
             raise LinkBroken("connection reset")
-        if network.strikes(network.errs):
+        if network.strikes("errs"):
             raise LinkBroken("500: internal error")
-        if network.strikes(network.hangs):
+        if network.strikes("hangs"):
             await asyncio.sleep(HANG_SEC)
             raise LinkBroken("no answer")
 
     async def _on_the_way_back(self) -> None:
         """The backend has done it; raises when its answer does not arrive."""
         network = self._network
-        await asyncio.sleep(network.rng.expovariate(1 / network.latency_sec))
-        if network.is_away or network.strikes(network.loses_answer):
-            if network.rng.random() < 0.3:
+        await network.take_its_time()
+        if network.is_away or network.strikes("loses_answer"):
+            if network.draw("a slow cut").random() < 0.3:
                 await asyncio.sleep(HANG_SEC)
             raise LinkBroken("the connection was cut before the answer came")
 
     def _double(self, again: Callable[[], object]) -> None:
         """The same request once more, now or much later: a proxy that tries again."""
-        if self._network.strikes(self._network.doubles):
-            self._network.later(self._network.rng.choice([0.0, 0.5, 20.0]), lambda: void(again()))
+        if self._network.strikes("doubles"):
+            self._network.later(self._network.draw("when doubled").choice([0.0, 0.5, 20.0]), lambda: void(again()))
 
 
 def void(_: object) -> None:

@@ -1,6 +1,6 @@
 """What people ask for: runs, and an end to them; and a backend that hands tasks out again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,11 @@ class Operator:
         }
         self._bodies[body["run_id"]] = body
         self.backend.command(body)
+
+    def steps_of(self, run_id: str) -> Sequence[Mapping[str, Any]]:
+        """Of its recipe."""
+        steps: Sequence[Mapping[str, Any]] = self._bodies[run_id]["definition"]["steps"]
+        return steps
 
     def ask(self, kind: str, which: int) -> None:
         """What an operator does, to a task of the runs so far."""

@@ -1,12 +1,12 @@
 """Phones in memory: they hang, drop and come back, take their time, err; and they know who works on them."""
 
 import asyncio
-import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.world.life import Life
+from tests.world.streams import Streams
 from tests.world.trace import Trace
 
 from muster.agent.ports import DeviceStatus, Fence, Phone, PhoneError, ShellOutput
@@ -22,10 +22,13 @@ TEARDOWN_SEC = 0.05
 
 @dataclass
 class SimPhone:
-    """One phone for ever. `fails`: how likely a command breaks or exits ≠ 0."""
+    """One phone for ever. `fails`: how likely a command breaks or exits ≠ 0.
+
+    `begun`: the runs whose work it saw; `done`: (run, step) whose command was answered with success.
+    """
 
     device_id: str
-    rng: random.Random
+    streams: Streams
     now: Callable[[], float]
     state: AttachState = AttachState.DEVICE
     handle: str = ""
@@ -36,6 +39,11 @@ class SimPhone:
     last_seen: float = 0.0
     teardown_sec: float = TEARDOWN_SEC
     pictures: int = 0
+    begun: set[str] = field(default_factory=set)
+    done: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.durations, self.failures = (self.streams(f"{self.device_id} {what}") for what in ("takes", "fails"))
 
     def drop(self, state: AttachState) -> None:
         self.last_seen = self.now() if self.state is AttachState.DEVICE else self.last_seen
@@ -55,9 +63,9 @@ class SimPhone:
         if self.state is not AttachState.DEVICE:
             self.come_back()
 
-    def status(self) -> DeviceStatus:
+    def status(self, quarantined: str | None) -> DeviceStatus:
         seen = self.now() if self.state is AttachState.DEVICE else self.last_seen
-        return DeviceStatus(self.device_id, self.runtime_handle, self.state, seen)
+        return DeviceStatus(self.device_id, self.runtime_handle, self.state, seen, quarantined=quarantined)
 
 
 @dataclass
@@ -90,30 +98,32 @@ class AttachedSimPhone:
         return self._phone.runtime_handle
 
     async def shell(self, command: str, *, fence: Fence | None = None) -> ShellOutput:
-        await self._work(command, self._phone.rng.uniform(0.05, 1.5))
+        await self._work(command, self._phone.durations.uniform(0.05, 1.5))
         if command == PROBE:
             return ShellOutput(0, b"muster-probe\n1\n33\nSM-G991N\nsamsung\n", b"")
-        if self._phone.rng.random() < self._phone.fails:
+        if self._phone.failures.random() < self._phone.fails:
             return ShellOutput(1, b"", b"it did not work")
+        self._phone.done.add((_work_of(command), command.rsplit(maxsplit=1)[-1]))
         return ShellOutput(0, b"done\n", b"")
 
     async def push(self, source: Path, remote: str) -> None:
-        await self._work("push", self._phone.rng.uniform(0.2, 1.0))
+        await self._work("push", self._phone.durations.uniform(0.2, 1.0))
 
     async def pull(self, remote: str, target: Path, *, bytes_max: int) -> int:
-        await self._work("pull", self._phone.rng.uniform(0.2, 1.0))
+        await self._work("pull", self._phone.durations.uniform(0.2, 1.0))
         raise PhoneError(FailureReason.STEP_FAILED, f"adb: {remote}: No such file or directory", fate_unknown=False)
 
     async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
         raise PhoneError(FailureReason.VENDOR_WS_ERROR, "there is no vendor tool in this world", fate_unknown=False)
 
     async def screenshot(self) -> bytes:
-        await self._work("screenshot", self._phone.rng.uniform(0.2, 1.0))
+        await self._work("screenshot", self._phone.durations.uniform(0.2, 1.0))
         self._phone.pictures += 1
         return PICTURE + f"{self.device_id} {self._phone.pictures}".encode()
 
     async def _work(self, command: str, seconds: float) -> None:
         self._life.must_be_alive()
+        self._phone.begun.add(_work_of(command))
         self._trace.note("begins", self.device_id, _work_of(command))
         try:
             await self._take(seconds * self._phone.slowness)
@@ -133,8 +143,8 @@ class AttachedSimPhone:
             await _a_while(phone.hangs_until - phone.now())
         if phone.epoch != self._epoch:
             raise PhoneError(FailureReason.ADB_OFFLINE, "the connection to the phone broke")
-        if phone.fails and phone.rng.random() < phone.fails / 2:
-            raise PhoneError(FailureReason.ADB_OFFLINE, "adb: closed", fate_unknown=phone.rng.random() < 0.5)
+        if phone.fails and phone.failures.random() < phone.fails / 2:
+            raise PhoneError(FailureReason.ADB_OFFLINE, "adb: closed", fate_unknown=phone.failures.random() < 0.5)
 
 
 async def _a_while(seconds: float) -> None:
@@ -184,7 +194,7 @@ class SeenRack:
         phone = self.rack.phones.get(device_id)
         if phone is None:
             return None
-        return replace(phone.status(), quarantined=self.why_held_back(device_id))
+        return phone.status(self.why_held_back(device_id))
 
     def all(self) -> Sequence[DeviceStatus]:
         return [status for device_id in self.rack.phones if (status := self.status(device_id)) is not None]

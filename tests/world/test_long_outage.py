@@ -20,6 +20,7 @@ from tests.world.disk import Disk, MemoryCommits
 from tests.world.life import Life
 from tests.world.link import MemoryLink, Network
 from tests.world.loop import SeededLoop
+from tests.world.streams import streams
 from tests.world.trace import Trace
 
 from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts
@@ -134,9 +135,9 @@ class Node:
     def __init__(self, loop: SeededLoop) -> None:
         self.clock, self.rack, self.rng = Time(), Rack(), random.Random("long outage")
         self.ids: NewId = id_source(self.clock, random.Random("ids"))
-        self.network = Network(random.Random("network"), _never, latency_sec=LATENCY_SEC)
+        self.network = Network(streams("long outage"), _never, latency_sec=LATENCY_SEC)
         self.backend = ListeningBackend(NODE, Trace(loop.time, _never), loop.time)
-        self.disk = Disk(random.Random("disk"))
+        self.disk = Disk(streams("long outage"))
         self.life = Life(1)
         self.link = CountedLink(self.network, self.backend, self.disk, self.life)
         self.tell = Narrator(NODE, 20, self.clock)

@@ -1,8 +1,11 @@
 """The whole agent under faults: 200 worlds here, 10,000 by `make chaos` (WORLD_SEEDS)."""
 
+import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.world.faults import KINDS, draw
@@ -42,3 +45,22 @@ def test_two_hundred_seeds_draw_every_kind_of_fault_and_worlds_without_any() -> 
     assert any(not plan.kinds for plan in plans)
     assert {plan.slots for plan in plans} == {1, 2, 3, 5, 20}
     assert any(len(plan.runs) > 1 for plan in plans)
+
+
+@pytest.mark.parametrize("new", KINDS)
+def test_a_new_kind_of_fault_changes_nothing_of_the_others(new: str) -> None:
+    for seed in range(20):
+        before, after = draw(seed, among=[kind for kind in KINDS if kind != new]), draw(seed)
+        assert [spell for spell in after.spells if spell.kind != new] == list(before.spells)
+        others = replace(after, spells=before.spells, kinds=after.kinds - {new}, **_WITHOUT.get(new, {}))
+        if new == "bad_command":
+            others = replace(others, runs=tuple(replace(run, is_readable=True) for run in after.runs))
+        assert others == before
+
+
+_WITHOUT: dict[str, dict[str, Any]] = {
+    "slow": {"slowness": {}},
+    "fail": {"fails": {}},
+    "stuck": {"teardown_sec": {}},
+    "node_lost": {"node_lost_after_sec": math.inf},
+}

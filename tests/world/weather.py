@@ -1,6 +1,5 @@
 """Faults as they strike a world's parts, and go."""
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from tests.world.disk import Disk
 from tests.world.faults import GONE, REFUSABLE, Spell
 from tests.world.link import Network
 from tests.world.phones import SimPhone, SimRack
+from tests.world.streams import Streams, streams
 from tests.world.trace import Trace
 
 from muster.contracts.events import EventType
@@ -27,10 +27,13 @@ class Weather:
     disk: Disk
     backend: Backend
     rack: SimRack
-    stream: Callable[[str], random.Random]
+    streams: Streams
     is_held: Callable[[str], bool]
     reserved: set[str]
     skew_ms: int = 0
+
+    def __post_init__(self) -> None:
+        self._clocks, self._refusing = self.streams("clock"), self.streams("refuse")
 
     def strike(self, spell: Spell) -> None:
         """It begins; what is no matter of the weather is left to others."""
@@ -39,7 +42,7 @@ class Weather:
         if spell.where:
             self._strike_phone(self.rack.phones[spell.where], spell)
         elif kind == "clock":
-            self.skew_ms = self.trace.count * 977 % (2 * HOUR_MS) - HOUR_MS
+            self.skew_ms = self._clocks.randint(-HOUR_MS, HOUR_MS)
         elif kind == "full":
             disk.fill()
         elif kind == "io_error":
@@ -47,8 +50,7 @@ class Weather:
         elif kind == "slow_disk":
             disk.latency_sec = spell.rate
         elif kind == "refuse":
-            rng = self.stream("refuse")
-            self.backend.refuses = lambda kind: kind in REFUSABLE and rng.random() < spell.rate
+            self.backend.refuses = lambda kind: kind in REFUSABLE and self._refusing.random() < spell.rate
         elif kind in _NETWORK:
             setattr(network, *_NETWORK[kind](spell.rate))
 
@@ -102,7 +104,7 @@ class Weather:
         self.rack.is_changed()
 
 
-_HEALTHY = Network(random.Random(0), lambda _seconds, _what: None)
+_HEALTHY = Network(streams(0), lambda _seconds, _what: None)
 _NETWORK: dict[str, Callable[[float], tuple[str, Any]]] = {
     "away": lambda _rate: ("is_away", True),
     "node_lost": lambda _rate: ("is_away", True),

@@ -7,8 +7,7 @@ a bounded time (liveness).
 import asyncio
 import heapq
 import itertools
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import structlog
 from tests.world import checkers
 from tests.world.backend import Backend
+from tests.world.deeds import Deeds
 from tests.world.disk import Disk, MemoryCommits, MemoryPictureFiles
 from tests.world.faults import Plan, Spell, draw, roll_call
 from tests.world.life import Life, MemoryLocks
@@ -25,6 +25,7 @@ from tests.world.loop import SeededLoop, Standstill
 from tests.world.operator import Operator
 from tests.world.phones import SeenRack, SimPhone, SimRack
 from tests.world.repairs import SimRepairs
+from tests.world.streams import streams
 from tests.world.trace import Trace, Violation
 from tests.world.weather import Weather
 
@@ -78,20 +79,21 @@ class _Clock:
 
 
 class World:
-    """Implements `checkers.Observed`."""
+    """Implements `checkers.Observed` and `deeds.Observed`."""
 
-    def __init__(self, seed: int, *, keep: int = 60) -> None:
+    def __init__(self, seed: int, only: Iterable[str] | None = None, *, keep: int = 60) -> None:
         self.seed = seed
-        self.plan: Plan = draw(seed)
+        self.plan: Plan = draw(seed, only)
         self._failure: BaseException | None = None
         self._loop: SeededLoop | None = None
         self._over = False
         self._time = 0.0
         self.reserved: set[str] = set()
+        self._stream = streams(seed)
         self.trace = Trace(self.now, self._fail, keep=keep)
-        self.disk = Disk(self._stream("disk"))
+        self.disk = Disk(self._stream)
         self.backend = Backend(NODE, self.trace, self.now, lost_after_sec=self.plan.node_lost_after_sec)
-        self.network = Network(self._stream("network"), self.after)
+        self.network = Network(self._stream, self.after)
         self.rack = SimRack({device: self._phone(device) for device in self.plan.devices})
         # As their files do, they outlive the processes.
         self._quarantine = QuarantineBook(None, _Clock(self))
@@ -126,17 +128,21 @@ class World:
     def slots(self) -> int:
         return self.plan.slots
 
+    @property
+    def phones(self) -> Mapping[str, SimPhone]:
+        return self.rack.phones
+
+    def steps_of(self, run_id: str) -> Sequence[Mapping[str, Any]]:
+        return self._operator.steps_of(run_id)
+
     def now(self) -> float:
         return self._loop.time() if self._loop is not None else self._time
 
     def _head(self, device: str) -> str:
         return checkers.head(self, device)
 
-    def _stream(self, name: str) -> random.Random:
-        return random.Random(f"{name} {self.seed}")
-
     def _phone(self, device: str) -> SimPhone:
-        phone = SimPhone(device, self._stream(device), self.now)
+        phone = SimPhone(device, self._stream, self.now)
         phone.slowness = self.plan.slowness.get(device, 1.0)
         phone.fails = self.plan.fails.get(device, 0.0)
         phone.teardown_sec = self.plan.teardown_sec.get(device, phone.teardown_sec)
@@ -144,10 +150,11 @@ class World:
 
     def _watch(self) -> None:
         self._phones = checkers.Phones(self)
-        self._ledger = checkers.Ledger(self)
+        self._deeds = Deeds(self)
+        self._ledger = checkers.Ledger(self, self._deeds.acknowledged)
         self._turns = checkers.Turns(self, self._phones)
         self._delivery = checkers.Delivery(self, self._ledger, is_ordered="held" not in self.plan.kinds)
-        for checker in (self._phones, self._turns, self._delivery, checkers.Attempts(self)):
+        for checker in (self._phones, self._turns, self._delivery, checkers.Attempts(self), self._deeds):
             self.trace.watch(checker.see)
         self.disk.after_commit = self._committed
 
@@ -325,8 +332,8 @@ class World:
             raise Violation(f"locks are left held: {', '.join(self._phones.held)}")
 
     async def _process(self, life: Life) -> None:
-        rng = self._stream(f"agent {life.number}")
-        await asyncio.sleep(0.0 if life.number == 1 else rng.uniform(0.1, 5.0))
+        rng, start = self._stream(f"agent {life.number}"), self._stream(f"start {life.number}")
+        await asyncio.sleep(0.0 if life.number == 1 else start.uniform(0.1, 5.0))
         clock = _Clock(self)
 
         def open_commits(_path: Path, prepare: Any, after_commit: Callable[[], None]) -> MemoryCommits:
@@ -339,12 +346,12 @@ class World:
             open_commits=open_commits,
         )
         rack = SeenRack(
-            self.rack, self.trace, life, settle_sec=rng.uniform(0.0, 2.0), why_held_back=self._quarantine.why
+            self.rack, self.trace, life, settle_sec=start.uniform(0.0, 2.0), why_held_back=self._quarantine.why
         )
         ports = AgentPorts(
             clock=clock,
             rng=rng,
-            new_id=id_source(clock, rng),
+            new_id=id_source(clock, self._stream(f"ids {life.number}")),
             link=MemoryLink(self.network, self.backend, self.disk, life),
             journal=journal,
             rack=rack,
@@ -356,17 +363,17 @@ class World:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(journal)
             if self.is_cared_for:
-                care = await stack.enter_async_context(self._care(rack, clock, rng))
+                care = await stack.enter_async_context(self._care(rack, clock, life))
                 ports = replace(ports, actions=care, care=care)
             await Agent(self._settings(), ports).run(
                 on_ready=lambda _line: self.trace.note("life", life.number, "settled")
             )
 
-    def _care(self, rack: SeenRack, clock: _Clock, rng: random.Random) -> PhoneCare:
+    def _care(self, rack: SeenRack, clock: _Clock, life: Life) -> PhoneCare:
         return PhoneCare(
             CareParts(
                 phones=rack,
-                repairs=SimRepairs(rack, clock, rng),
+                repairs=SimRepairs(rack, clock, self._stream(f"repairs {life.number}")),
                 book=self._quarantine,
                 clock=clock,
                 announce=self.rack.is_changed,
@@ -415,6 +422,7 @@ class World:
 
     def _check_end(self) -> None:
         checkers.agreement(self)
+        self._deeds.at_end()
         self._delivery.at_end()
         checkers.pictures(self, self._ledger)
         checkers.nothing_left(self, self._phones)
@@ -424,9 +432,9 @@ class World:
         self._fail(Violation(f"the agent says: {event} ({error})"))
 
 
-def run_seed(seed: int, *, keep: int = 60) -> Told:
-    """One world from its seed."""
-    return World(seed, keep=keep).run()
+def run_seed(seed: int, only: Iterable[str] | None = None, *, keep: int = 60) -> Told:
+    """One world from its seed. `only`: the kinds of fault that are on; None: as drawn."""
+    return World(seed, only, keep=keep).run()
 
 
 _BUGS = ("which is a bug", "breaks the contract")

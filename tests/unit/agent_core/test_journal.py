@@ -1,7 +1,6 @@
 """What every journal must do; each implementation runs under this file."""
 
 import asyncio
-import random
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -22,6 +21,7 @@ from tests.support.agent_parts import (
 )
 from tests.world.disk import Disk, MemoryCommits
 from tests.world.life import Life
+from tests.world.streams import streams
 
 from muster.agent.journal import Journal, JournalError, OutboxDepth, Refusal
 from muster.agent.journal_sqlite import SqliteJournal
@@ -38,7 +38,7 @@ Opener = Callable[..., AbstractAsyncContextManager[SqliteJournal]]
 
 def in_memory() -> Opener:
     """The simulated world's journal: opening it again is a restart on the same disk."""
-    disk = Disk(random.Random(1))
+    disk = Disk(streams(1))
 
     def commits(_path: Path, prepare: Any, after_commit: Callable[[], None]) -> MemoryCommits:
         return MemoryCommits(disk, prepare, after_commit, Life(1))
