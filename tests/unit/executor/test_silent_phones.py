@@ -191,6 +191,7 @@ def test_a_step_whose_phase_has_used_up_its_time_is_not_begun_again() -> None:
         adb("a", "x", phase="TOUR", idempotent=True), timeout_overrides_ms={"TOUR": 20_000}, global_timeout_ms=300_000
     )
     assert (outcome.failure_reason, phone.steps_commands) == (R.STEP_TIMEOUT, ["x"])
+    assert phone.commands == [PROBE, "x", PROBE], "asked in its grace, and not for a command that was never sent"
 
 
 # ---- a stop at the moment of another failure -------------------------------------------------------------------------

@@ -230,6 +230,8 @@ class _Execution:
     async def _begin(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
         self.running = _Running(action, self.clock.now_ms(), self.clock.monotonic())
         await self._tell(self._progress(step, StepState.RUNNING))
+        if action.limit_ms <= 0:
+            return StepResult(FailureReason.STEP_TIMEOUT, f"phase {step.phase} had used up its time before"), True
         result, timed_out = await self._within_limit(step, action)
         with self._unpaid():
             return await self.silence.examine(step, result, timed_out=timed_out), timed_out
@@ -254,8 +256,6 @@ class _Execution:
 
     async def _within_limit(self, step: Step, action: RunStep) -> tuple[StepResult, bool]:
         """What the step answered, and whether it ran out of time instead."""
-        if action.limit_ms <= 0:
-            return StepResult(FailureReason.STEP_TIMEOUT, f"phase {step.phase} had used up its time before"), True
         self.context.begin_try(action.limit_ms)
         try:
             async with asyncio.timeout(action.limit_ms / 1000) as limit:
