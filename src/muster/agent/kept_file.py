@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from muster.agent.whole_file import replace_file
+from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
 log = get_logger()
@@ -20,8 +21,10 @@ class KeptFile:
     `empty`: the document of which there need be no file.
     """
 
-    def __init__(self, path: Path | None, empty: object) -> None:
+    def __init__(self, path: Path | None, empty: object, clock: Clock) -> None:
         self._path = path
+        self._clock = clock
+        self._lost_at_ms: int | None = None
         self._saved = _text(empty)
         self._writing = asyncio.Lock()
 
@@ -43,19 +46,21 @@ class KeptFile:
             return None
         except (OSError, ValueError) as error:
             log.error("A file of the agent cannot be read; it is set aside", file=self._path.name, error=str(error))
+            self._lost_at_ms = self._clock.now_ms()
             await self._set_aside(self._path)
             return None
         self._saved = text
         return found
 
     async def unreadable_since_ms(self) -> int | None:
-        """When what could not be read had been written (epoch ms); None: nothing was set aside."""
+        """When what could not be read had been written, or was found (epoch ms); None: all could be read."""
         if self._path is None:
             return None
         try:
             return round((await asyncio.to_thread(self._path.with_suffix(ASIDE_SUFFIX).stat)).st_mtime * 1000)
-        except FileNotFoundError:
-            return None
+        except OSError:
+            # Nothing was set aside; or it could not be, which is in the log.
+            return self._lost_at_ms
 
     async def save(self, document: object) -> None:
         """Writes what is not on disk yet; also what a cancelled call before it had no time for."""

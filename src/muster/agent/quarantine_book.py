@@ -17,7 +17,7 @@ class QuarantineBook:
     def __init__(self, path: Path | None, clock: Clock) -> None:
         self._clock = clock
         self._quarantine = Quarantine()
-        self._file = KeptFile(path, to_document(self._quarantine))
+        self._file = KeptFile(path, to_document(self._quarantine), clock)
         self._is_lost = False
 
     async def load(self) -> None:

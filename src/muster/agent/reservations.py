@@ -44,7 +44,7 @@ class Reservations:
         self._held: dict[str, Reservation] = {}
         self._settled: set[str] = set()
         self._lost_until_ms = 0
-        self._file = KeptFile(path, self._document())
+        self._file = KeptFile(path, self._document(), clock)
 
     async def load(self) -> None:
         """Takes up what the last process kept."""

@@ -128,6 +128,13 @@ async def test_a_folder_in_its_place_is_no_file_either(tmp_path: Path) -> None:
     assert (tmp_path / "reservations.json").is_file()
 
 
+async def test_a_file_that_cannot_even_be_set_aside_counts_as_lost_too(tmp_path: Path) -> None:
+    clock = ManualClock()
+    (tmp_path / "folder").write_bytes(b"no folder")
+    reservations = await loaded(tmp_path / "folder", clock)
+    assert "perhaps reserved, for 7 d more" in (reservations.why("A") or "") and reservations.trouble
+
+
 @pytest.mark.parametrize("rubbish", [b"\xff{", b"[]"])
 async def test_a_list_of_quarantined_phones_that_cannot_be_read_holds_nobody_back_and_that_is_said(
     tmp_path: Path, rubbish: bytes
@@ -171,6 +178,6 @@ async def test_a_save_that_is_cut_off_ends_its_writing_before_the_next_one_begin
 
 async def test_a_disk_that_takes_nothing_is_said_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "no-folder").write_bytes(b"")
-    kept = KeptFile(tmp_path / "no-folder" / "list.json", {})
+    kept = KeptFile(tmp_path / "no-folder" / "list.json", {}, ManualClock())
     await kept.save({"held": 1})
-    assert await KeptFile(None, {}).load(dict) is None
+    assert await KeptFile(None, {}, ManualClock()).load(dict) is None
