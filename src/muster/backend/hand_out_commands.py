@@ -106,7 +106,9 @@ class HandOutCommands:
         while not gone.done() and seat.poll is listener and self._seats.get(node_id) is seat:
             wait_sec = deadline - self._clock.monotonic()
             async with self._database.reading() as tx:
-                due_ms = await commands.next_due_ms(tx, node_id, seat.instance_id, _REDELIVERY_MS)
+                due_ms = await commands.next_due_ms(
+                    tx, node_id, seat.instance_id, now_ms=self._clock.now_ms(), redelivery_ms=_REDELIVERY_MS
+                )
             if due_ms is not None and due_ms <= self._clock.now_ms():
                 found = await self._take(node_id, seat.instance_id)
                 if found:

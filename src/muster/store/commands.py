@@ -20,13 +20,14 @@ async def add(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
     await tx.execute(insert(node_commands), list(rows))
 
 
-async def next_due_ms(tx: AsyncConnection, node_id: str, instance_id: str, redelivery_ms: int) -> int | None:
+async def next_due_ms(
+    tx: AsyncConnection, node_id: str, instance_id: str, *, now_ms: int, redelivery_ms: int
+) -> int | None:
     """When (epoch ms) an open command may be handed to this instance: 0 = at once, None = there is none."""
-    due = select(_c.handed_at, _c.handed_to).where(_c.node_id == node_id, _c.acked_at.is_(None))
-    times = [
-        0 if handed_to != instance_id or handed_at is None else int(handed_at) + redelivery_ms
-        for handed_at, handed_to in await tx.execute(due)
-    ]
+    due = select(_c.handed_at, _is_due(instance_id, now_ms, redelivery_ms)).where(
+        _c.node_id == node_id, _c.acked_at.is_(None)
+    )
+    times = [0 if is_due else int(handed_at) + redelivery_ms for handed_at, is_due in await tx.execute(due)]
     return min(times, default=None)
 
 
@@ -100,16 +101,17 @@ async def open_actions(tx: AsyncConnection, node_id: str) -> AnyRows:
 
 
 async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> list[str]:
-    """Closes device actions of before `before_ms` that no node has fetched: a reboot must not come days late.
+    """Closes device actions of before `before_ms` that no node has fetched since: a reboot must not come days late.
 
-    Gives their ids.
+    One that was fetched before that and not acknowledged was lost on the way; a node that is there fetches it again
+    within seconds. Gives their ids.
     """
     statement = (
         update(node_commands)
         .where(
             _c.type == CommandType.DEVICE_ACTION,
             _c.acked_at.is_(None),
-            _c.handed_at.is_(None),
+            or_(_c.handed_at.is_(None), _c.handed_at < before_ms),
             _c.created_at < before_ms,
         )
         .values(acked_at=now_ms, error_message=EXPIRED)

@@ -66,6 +66,26 @@ async def test_an_action_that_nobody_fetched_in_time_is_dropped(rig: Rig) -> Non
     assert await pulled(rig) == []
 
 
+async def test_an_action_that_was_lost_on_its_way_does_not_come_when_the_node_is_back_hours_later(rig: Rig) -> None:
+    await ask(rig, "A", "reboot")
+    assert len(await pulled(rig)) == 1, "fetched, and the node ended before it had journaled it"
+    for _ in range(2):
+        rig.clock.jump(DEVICE_ACTION_EXPIRY_SEC + 1)
+        await rig.parts.watch.look()
+    assert (await rig.pull("PC-01", instance_id="two", replaces="one")).json()["commands"] == []
+    (entry,) = await history(rig, "A")
+    assert entry["error_message"] == "expired: the node did not fetch it in time"
+
+
+async def test_an_action_that_a_node_fetches_again_and_again_is_not_dropped(rig: Rig) -> None:
+    """Its disk is full, for example: it is there, and acknowledges when it can."""
+    await ask(rig, "A", "reboot")
+    for _ in range(3):
+        assert len(await pulled(rig)) == 1
+        rig.clock.jump(DEVICE_ACTION_EXPIRY_SEC / 2)
+        await rig.parts.watch.look()
+
+
 async def test_a_reservation_goes_to_the_node_with_its_terms(rig: Rig) -> None:
     terms: dict[str, Any] = {"action": "reserve", "owner": "kim", "minutes": 30, "reason": "debugging"}
     first = (await rig.http.post("/api/devices/A/actions", json=terms)).json()

@@ -39,6 +39,15 @@ async def test_a_command_comes_again_to_the_same_instance_only_after_a_while(rig
     assert rig.clock.monotonic() - before >= 4.5
 
 
+async def test_a_clock_that_is_set_back_holds_no_command_back(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    await rig.start_run()
+    (first,) = (await rig.pull()).json()["commands"]
+    rig.clock.jump(-3600)
+    assert (await rig.pull()).json()["commands"] == [first], "better once too often than an hour late"
+    assert (await rig.pull()).json()["commands"] == [], "and then as ever"
+
+
 async def test_an_acknowledged_command_never_comes_again(rig: Rig) -> None:
     await rig.heartbeat("PC-01", ["A"])
     await rig.start_run()
