@@ -8,6 +8,7 @@ from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.ports import TaskOutcome
+from muster.agent.preflight.gates import GATES
 from muster.domain.task import TaskState
 
 SHOT = {"id": "shot", "phase": "SCREENSHOT", "kind": "screenshot"}
@@ -30,14 +31,15 @@ class Bench:
         self.spool = MemorySpool()
         self.told = Told()
         self.settings = executor_settings(**settings)
+        self.gates = GATES
 
     def run(self, *steps: dict[str, Any], **head: Any) -> TaskOutcome:
         return run_in_virtual_time(self.execute(*steps, **head))
 
     async def execute(self, *steps: dict[str, Any], **head: Any) -> TaskOutcome:
-        executor = TaskExecutor(self.phones, self.spool, self.settings, LoopClock())
+        executor = TaskExecutor(self.phones, self.spool, self.settings, LoopClock(), gates=self.gates)
         before = asyncio.all_tasks()
-        outcome = await executor.execute(task(plan(*steps, **head)), self.told)
+        outcome = await executor.execute(task(plan(*steps, **head), self.phone.device_id), self.told)
         assert asyncio.all_tasks() == before, "nothing is left running"
         assert self.phone.in_flight == 0, "no command is left open"
         return outcome if isinstance(outcome, TaskOutcome) else TaskOutcome(WAITS, outcome.reason, outcome.message)

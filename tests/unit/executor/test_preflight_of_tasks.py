@@ -1,6 +1,7 @@
 """What a task does before its first step."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.support.phones import (
     CUT_OFF,
     NOT_SENT,
     MemoryPhone,
+    MemoryPhones,
     Told,
     ended,
 )
@@ -16,6 +18,7 @@ from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
 from muster.agent.ports import PhoneError
 from muster.agent.preflight.device import PROBE
+from muster.agent.preflight.gates import gates
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
@@ -48,6 +51,37 @@ def test_a_phone_that_takes_no_commands_ends_its_task_before_it_starts(
     assert (outcome.status, outcome.failure_reason) == (status, reason)
     assert outcome.error_message
     assert bench.told.handles == [] and bench.told.steps == [] and bench.phone.commands == []
+
+
+@dataclass
+class Starter:
+    """Implements `Emulators`: an emulator that is started is there at once."""
+
+    phones: MemoryPhones
+    phone: MemoryPhone
+
+    def is_ours(self, port: int) -> bool:
+        return False
+
+    async def start(self, port: int) -> None:
+        self.phones.add(self.phone)
+
+    def end_of(self, port: int) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_task_whose_emulator_had_to_be_started_is_told_as_started_like_every_other(known: bool) -> None:
+    """Or a kill in the middle of it would find it queued, and begin it once more."""
+    bench = Bench(MemoryPhone("emulator-5554", "emulator-5554", {"getprop sys.boot_completed": [ended("1\n")]}))
+    bench.phones.lose("emulator-5554")
+    if not known:
+        bench.phones.statuses.clear()
+    bench.gates = gates(Starter(bench.phones, bench.phone))
+    outcome = bench.run(adb("a"))
+    assert (outcome.status, outcome.runtime_handle) == (TaskState.SUCCEEDED, "emulator-5554")
+    assert bench.told.handles == ["emulator-5554"]
+    assert bench.told.story == ["a:running", "a:completed"]
 
 
 def test_a_phone_that_this_node_has_never_seen_is_skipped_as_offline() -> None:

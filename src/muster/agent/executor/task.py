@@ -128,8 +128,7 @@ class _Execution:
 
     async def run(self) -> TaskOutcome | NotReady:
         """The task within its own limit."""
-        status = self.context.phones.status(self.context.task.device_id)
-        handle = status.runtime_handle if status else None
+        handle = self._handle()
         left_sec = self.context.task_deadline - self.clock.monotonic()
         try:
             async with asyncio.timeout(left_sec) as limit:
@@ -141,7 +140,13 @@ class _Execution:
         if isinstance(outcome, NotReady):
             return outcome
         message = outcome.error_message and self.context.mask(outcome.error_message)
-        return replace(outcome, error_message=message, runtime_handle=handle, artifact=self.context.stored)
+        return replace(
+            outcome, error_message=message, runtime_handle=handle or self._handle(), artifact=self.context.stored
+        )
+
+    def _handle(self) -> str | None:
+        status = self.context.phones.status(self.context.task.device_id)
+        return status.runtime_handle if status else None
 
     async def _preflight_and_steps(self) -> TaskOutcome | NotReady:
         task, phones = self.context.task, self.context.phones
@@ -168,13 +173,24 @@ class _Execution:
         """
         phone = subject.phones.find(subject.device_id)
         if phone is None:
-            return await pass_gates(subject, self.gates)
+            return await self._brought_back(subject)
         try:
             async with asyncio.TaskGroup() as both:
                 _ = both.create_task(self.report.started(phone.runtime_handle))
                 return await pass_gates(subject, self.gates)
         except ExceptionGroup as failed:
             raise_first(failed)
+
+    async def _brought_back(self, subject: Subject) -> DeviceFacts | Refused | Wait:
+        """A phone that is not there may be by the time the gates have passed it: an emulator is started (R2.1)."""
+        verdict = await pass_gates(subject, self.gates)
+        if not isinstance(verdict, DeviceFacts):
+            return verdict
+        phone = subject.phones.find(subject.device_id)
+        if phone is None:
+            return Wait(FailureReason.ADB_MISSING, "the phone went away just before its first step")
+        await self.report.started(phone.runtime_handle)
+        return verdict
 
     async def _steps(self, facts: DeviceFacts) -> TaskOutcome:
         run = self.context.task.run
