@@ -42,7 +42,7 @@ async def scene(folder: Path, monkeypatch: pytest.MonkeyPatch, avd: str, *, prog
     monkeypatch.setenv("ANDROID_AVD_HOME", str(folder / "avd"))
     server = await ensure_server("127.0.0.1", 0, private=True, home=folder / "adb")
     clock, port = SystemClock(), free_pair()
-    told = EmulatorSettings("pixel", program or str(install(folder / "bin")), server.port, folder / "logs")
+    told = EmulatorSettings("pixel", program or str(install(folder / "bin")), server.port, folder / "logs", 60.0)
     settings = RackSettings(server.host, server.port, None, folder / "agent")
     try:
         async with AttachedRack(settings, clock) as rack, EmulatorProcesses(told, clock) as emulators:
@@ -126,3 +126,24 @@ async def test_an_emulator_that_somebody_else_started_is_ended_by_its_console_fi
             if other.returncode is None:
                 other.kill()
                 await other.wait()
+
+
+async def test_an_emulator_whose_console_hangs_keeps_no_other_from_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = asyncio.Event()
+
+    async def never_answers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hung.set()
+        await writer.wait_closed()
+
+    async with (
+        scene(tmp_path, monkeypatch, "adb_after: 0.1\nboot_after: 0.2\n") as room,
+        await asyncio.start_server(never_answers, "127.0.0.1", 0) as console,
+    ):
+        starting = asyncio.create_task(room.emulators.start(console.sockets[0].getsockname()[1]))
+        await hung.wait()
+        await room.emulators.start(room.port)
+        assert not starting.done(), "it is still being asked to end"
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)

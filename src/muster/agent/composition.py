@@ -231,7 +231,8 @@ class Agent:
             return (await self._ports.journal.depth()).total
 
         rack, sender = self._ports.rack, self._sender
-        facts = NodeFacts(self._settings.node_id, importlib.metadata.version("muster"), self._settings.concurrency)
+        settings, version = self._settings, importlib.metadata.version("muster")
+        facts = NodeFacts(settings.node_id, version, settings.concurrency, settings.emulator_avd is not None)
         sources = HeartbeatSources(
             rack.phones,
             rack,

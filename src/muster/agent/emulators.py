@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,12 +34,16 @@ _OPTIONS: Final = ("-no-window", "-no-audio", "-no-boot-anim")
 
 @dataclass(frozen=True, slots=True)
 class EmulatorSettings:
-    """`avd`: EMULATOR_AVD. `program`: a path, or a name to be found on PATH. `folder`: for what they say."""
+    """`avd`: EMULATOR_AVD. `program`: a path, or a name to be found on PATH. `folder`: for what they say.
+
+    `console_sec`: so long one that somebody else started may take to end.
+    """
 
     avd: str
     program: str
     adb_port: int
     folder: Path
+    console_sec: float = CONSOLE_TIMEOUT_SEC
 
 
 class EmulatorProcesses:
@@ -48,7 +53,8 @@ class EmulatorProcesses:
         self._settings = settings
         self._clock = clock
         self._running: dict[int, subprocess.Popen[bytes]] = {}
-        self._starting = asyncio.Lock()
+        # One a port: an emulator that hangs must not cost the others their time.
+        self._starting: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._background = Background()
 
     async def __aenter__(self) -> "EmulatorProcesses":
@@ -67,9 +73,9 @@ class EmulatorProcesses:
 
     async def start(self, port: int) -> None:
         """See `Emulators`."""
-        async with self._starting:
+        async with self._starting[port]:
             await self.stop(port)
-            await kill_by_console(port)
+            await kill_by_console(port, self._settings.console_sec)
             process = await asyncio.to_thread(self._spawn, port)
             self._running[port] = process
             await self._clock.sleep(START_LOOK_SEC)
@@ -134,10 +140,10 @@ class EmulatorProcesses:
             return f"(its words cannot be read: {error.strerror})"
 
 
-async def kill_by_console(port: int) -> None:
+async def kill_by_console(port: int, timeout_sec: float = CONSOLE_TIMEOUT_SEC) -> None:
     """Ends an emulator that somebody else started, as `adb emu kill` does; nothing happens where none is."""
     try:
-        async with asyncio.timeout(CONSOLE_TIMEOUT_SEC):
+        async with asyncio.timeout(timeout_sec):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(f"auth {_console_token()}\nkill\n".encode())

@@ -84,6 +84,7 @@ class NodeFacts:
     node_id: str
     agent_version: str
     max_concurrency: int
+    starts_emulators: bool = False
 
 
 class HeartbeatLoop:
@@ -135,6 +136,7 @@ class HeartbeatLoop:
             quarantined_devices_count=sum(1 for phone in phones if phone.quarantined is not None),
             reserved_devices_count=sum(1 for phone in phones if phone.reserved is not None),
             dead_letters=condition.dead_letters,
+            starts_emulators=facts.starts_emulators,
             devices=device_reports(phones, self._clock.monotonic()),
         )
 

@@ -12,7 +12,7 @@ from typing import Final
 from muster.backend.node_clocks import NodeClocks
 from muster.contracts.api import DeviceView, NodeStatus, NodeView
 from muster.contracts.events import DeviceReport, NodeHeartbeat, NodeTrouble
-from muster.domain.device import AttachState, is_online
+from muster.domain.device import AttachState, emulator_port, is_online
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 from muster.store import devices, nodes
@@ -47,6 +47,7 @@ class NodeRecord:
     quarantined_devices_count: int = 0
     reserved_devices_count: int = 0
     dead_letters: int = 0
+    starts_emulators: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,13 @@ class Presence:
         """R8.1."""
         return is_online(device.last_seen_at, self._clock.now_ms(), self._window_sec)
 
+    def may_work(self, device: DeviceRecord) -> bool:
+        """Online; or an emulator that is down, which its node starts when its turn comes (R2.1, docs/adr/0016)."""
+        node = self._nodes.get(device.node_id)
+        is_startable = node is not None and node.starts_emulators and self.is_node_online(node.node_id)
+        is_emulator = emulator_port(device.runtime_handle or "") is not None
+        return self.is_device_online(device) or (is_startable and is_emulator)
+
     def is_node_online(self, node_id: str) -> bool:
         """Whether its heartbeat came within the window."""
         node = self._nodes.get(node_id)
@@ -245,6 +253,7 @@ def _node_record(beat: NodeHeartbeat, now_ms: int) -> NodeRecord:
         quarantined_devices_count=beat.quarantined_devices_count,
         reserved_devices_count=beat.reserved_devices_count,
         dead_letters=beat.dead_letters,
+        starts_emulators=beat.starts_emulators,
     )
 
 

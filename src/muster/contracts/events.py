@@ -94,6 +94,8 @@ class NodeHeartbeat(Payload):
     quarantined_devices_count: Count = 0
     reserved_devices_count: Count = 0
     dead_letters: Count = 0
+    # An emulator that is down gets its task all the same: the node starts it when its turn comes (R2.1).
+    starts_emulators: bool = False
     devices: list[DeviceReport] = Field(max_length=limits.DEVICES_PER_NODE_MAX)
 
 

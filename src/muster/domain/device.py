@@ -1,8 +1,12 @@
 """What can be said of a phone: where it is attached, and whether it counts as Online (R8.1: there is nothing else)."""
 
+import re
 from enum import StrEnum
+from typing import Final
 
 from muster.domain.limits import ONLINE_WINDOW_SEC
+
+_EMULATOR: Final = re.compile(r"emulator-(\d{4,5})")
 
 
 class AttachState(StrEnum):
@@ -17,3 +21,9 @@ class AttachState(StrEnum):
 def is_online(last_seen_ms: int | None, now_ms: int, window_sec: int = ONLINE_WINDOW_SEC) -> bool:
     """R8.1. Both times are epoch ms of the *backend's* clock (R8.6); a phone never seen is Offline."""
     return last_seen_ms is not None and now_ms - last_seen_ms <= window_sec * 1000
+
+
+def emulator_port(handle: str) -> int | None:
+    """The console port in the handle of one of Android's emulators, `emulator-5554`; None for every other phone."""
+    match = _EMULATOR.fullmatch(handle)
+    return int(match[1]) if match else None

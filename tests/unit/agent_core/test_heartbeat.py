@@ -50,7 +50,8 @@ class Rack:
 async def beating(rack: Rack, clock: ManualClock, changed: asyncio.Event) -> AsyncIterator[list[NodeHeartbeat]]:
     sent: list[NodeHeartbeat] = []
     sources = HeartbeatSources(rack, rack, rack, rack.outbox_depth, lambda: True)
-    loop = HeartbeatLoop(NodeFacts("PC-01", "1.2.3", 20), sources, sent.append, changed=changed, clock=clock)
+    facts = NodeFacts("PC-01", "1.2.3", 20, starts_emulators=True)
+    loop = HeartbeatLoop(facts, sources, sent.append, changed=changed, clock=clock)
     async with Background() as background:
         _ = background.start("heartbeat", loop.run())
         yield sent
@@ -64,7 +65,7 @@ async def test_the_first_beat_is_at_once_and_then_every_ten_seconds() -> None:
     clock = ManualClock()
     async with beating(Rack(), clock, asyncio.Event()) as sent:
         await clock.advance(0)
-        assert len(sent) == 1
+        assert len(sent) == 1 and sent[0].starts_emulators, "as its facts say"
         await clock.advance(9.9)
         assert len(sent) == 1
         await clock.advance(0.1)

@@ -27,6 +27,7 @@ class ScriptedEmulators:
     clock: ManualClock
     online_sec: float = 2.0
     booted_sec: float = 10.0
+    start_sec: float = 0.0
     fails: str | None = None
     ends: str | None = None
     starts: list[float] = field(default_factory=list)
@@ -38,6 +39,7 @@ class ScriptedEmulators:
     async def start(self, port: int) -> None:
         assert port == PORT
         self.starts.append(self.clock.monotonic())
+        await self.clock.sleep(self.start_sec)
         if self.fails is not None:
             raise EmulatorNotStarted(self.fails)
         self.tasks.append(asyncio.create_task(self._boot()))
@@ -117,6 +119,14 @@ async def test_what_is_still_down_after_sixty_seconds_is_skipped_with_its_reason
     verdict, took = await scene.verdict()
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (TaskState.SKIPPED_OFFLINE, reason)
+    assert 60 <= took <= 62 and len(scene.emulators.starts) == 2
+
+
+async def test_the_time_that_its_starts_take_counts_among_the_sixty_seconds() -> None:
+    scene = Scene()
+    scene.emulators.booted_sec, scene.emulators.start_sec = 2_000.0, 10.0
+    verdict, took = await scene.verdict()
+    assert verdict is not None and verdict.reason is FailureReason.EMULATOR_NOT_BOOTED
     assert 60 <= took <= 62 and len(scene.emulators.starts) == 2
 
 

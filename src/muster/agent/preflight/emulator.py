@@ -1,11 +1,11 @@
 """Emulator Health Gate (R2.1): an emulator that is down or not booted is started, given time, and asked again."""
 
 import asyncio
-import re
 from typing import Final, Protocol
 
 from muster.agent.ports import PhoneError
 from muster.agent.preflight.gate import Refused, Subject
+from muster.domain.device import emulator_port
 from muster.domain.failure import FailureReason
 from muster.domain.limits import EMULATOR_GATE_WAIT_MS
 from muster.domain.task import TaskState
@@ -16,7 +16,6 @@ LOOK_SEC: Final = 0.5
 ASK_TIMEOUT_SEC: Final = 5.0
 # Each half of the waiting ends with a look that may have just begun.
 LAST_LOOKS_SEC: Final = 2 * ASK_TIMEOUT_SEC
-_HANDLE: Final = re.compile(r"emulator-(\d{4,5})")
 _NOT_ONLINE: Final = FailureReason.EMULATOR_NOT_ONLINE
 _NOT_BOOTED: Final = FailureReason.EMULATOR_NOT_BOOTED
 _WORDS: Final = {
@@ -69,21 +68,22 @@ class EmulatorHealth:
         self._wait_sec = min(wait_ms, EMULATOR_GATE_WAIT_MS) / 1000
 
     async def check(self, subject: Subject) -> Refused | None:
-        """Takes the gate's whole time at most, and one look; less where the task itself has less."""
+        """Takes the gate's whole time at most, starts included, and one look; less where the task itself has less."""
         port = console_port(subject)
         if port is None or (fault := await self._fault(subject)) is None:
             return None
-        if fault is _NOT_ONLINE and not self._emulators.is_ours(port) and (trouble := await self._start(port)):
-            return _skipped(fault, trouble)
         # So that the task ends with what is wrong with its emulator, and not as one that took too long.
         wait_sec = max(min(self._wait_sec, subject.left_sec - LAST_LOOKS_SEC), 0.0)
         # Half of the time for what is on its way, the other half for a start anew.
-        fault = await self._settled(subject, port, wait_sec / 2)
+        until = subject.clock.monotonic() + wait_sec
+        if fault is _NOT_ONLINE and not self._emulators.is_ours(port) and (trouble := await self._start(port)):
+            return _skipped(fault, trouble)
+        fault = await self._settled(subject, port, until - wait_sec / 2)
         if fault is None:
             return None
         if trouble := await self._start(port):
             return _skipped(fault, trouble)
-        fault = await self._settled(subject, port, wait_sec / 2)
+        fault = await self._settled(subject, port, until)
         if fault is None:
             return None
         return _skipped(fault, self._emulators.end_of(port) or f"waited {wait_sec:g} s")
@@ -97,9 +97,8 @@ class EmulatorHealth:
             return str(error)
         return None
 
-    async def _settled(self, subject: Subject, port: int, seconds: float) -> FailureReason | None:
-        """One that has ended by itself is not waited for."""
-        until = subject.clock.monotonic() + seconds
+    async def _settled(self, subject: Subject, port: int, until: float) -> FailureReason | None:
+        """What is wrong at the monotonic time `until`. One that has ended by itself is not waited for."""
         while (fault := await self._fault(subject)) is not None and subject.clock.monotonic() < until:
             if self._emulators.end_of(port) is not None:
                 break
@@ -121,8 +120,7 @@ class EmulatorHealth:
 def console_port(subject: Subject) -> int | None:
     """The port that names an emulator; None for every other phone, also one that this node has never seen."""
     status = subject.phones.status(subject.device_id)
-    match = _HANDLE.fullmatch(status.runtime_handle if status else subject.device_id)
-    return int(match[1]) if match else None
+    return emulator_port(status.runtime_handle if status else subject.device_id)
 
 
 def _skipped(fault: FailureReason, trouble: str) -> Refused:
