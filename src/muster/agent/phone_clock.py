@@ -8,7 +8,7 @@ from muster.agent.ports import Fence
 from muster.domain.limits import PHONE_CLOCK_SEC_MAX
 
 FENCE_SEC_MIN: Final = 3.0
-"""Clocks are read to the second, on both ends of an interval: a nearer deadline could hold back a fresh command."""
+"""Clocks are read to the second, on both ends of an interval: a nearer deadline may hold back a fresh command."""
 LONG_COMMAND_SEC: Final = 30.0
 """A step with a longer limit says that its command may be long: the phone itself ends it then."""
 
@@ -27,9 +27,9 @@ class PhoneClock:
         return cls(epoch_sec - answered, has_timeout)
 
     def fence(self, deadline: float, now: float) -> Fence | None:
-        """For a command sent `now` that must not start after `deadline` (both monotonic seconds, the latter at least
-        `FENCE_SEC_MIN` away); None for a clock that shows a year in which mksh cannot compare times."""
-        left_sec = max(deadline - now, FENCE_SEC_MIN)
+        """For a command sent `now` that must not start after `deadline` (both monotonic seconds); None for a clock that
+        shows a year in which mksh cannot compare times."""
+        left_sec = max(deadline - now, 0.0)
         # A second that the phone still shows may be over but for a moment: it must be over by the deadline.
         deadline_sec = math.floor(self.ahead_sec + now + left_sec) - 1
         if not 0 < deadline_sec <= PHONE_CLOCK_SEC_MAX:

@@ -87,6 +87,17 @@ def test_no_command_may_start_after_its_tasks_end() -> None:
     assert {fence and fence.deadline_sec for fence in phone.fences} == {PHONE_START_SEC + 59}
 
 
+def test_no_look_of_a_wait_may_start_after_its_steps_end_and_the_last_ones_run_out_of_time() -> None:
+    phone = ClockedPhone()
+    phone.answers["ready"] = [ended(exit_code=1)]
+    outcome = run(
+        phone, {"id": "w", "phase": "X", "kind": "wait", "until": "ready", "intervalMs": 200, "timeoutMs": 5_000}
+    )
+    assert outcome.failure_reason is FailureReason.STEP_TIMEOUT
+    assert outcome.error_message is not None and "the condition does not hold" in outcome.error_message
+    assert max(fence.deadline_sec for fence in phone.fences if fence) == PHONE_START_SEC + 5 - 1
+
+
 def test_only_a_long_command_is_also_ended_by_the_phone_itself() -> None:
     phone = ClockedPhone()
     run(phone, adb("short", "a", timeoutMs=30_000), adb("long", "b", timeoutMs=45_000))
@@ -137,7 +148,7 @@ class _Always(dict[str, float]):
     read_at=st.floats(0, 1e5),
     way_back_sec=st.floats(0, 15),
     sent_later_sec=st.floats(0, 1800),
-    left_sec=st.floats(FENCE_SEC_MIN, 600),
+    left_sec=st.floats(0, 600),
     starts_after_sec=st.floats(0, 1000),
 )
 def test_whatever_a_phone_that_keeps_time_starts_it_starts_before_the_deadline(
@@ -159,8 +170,12 @@ def test_whatever_a_phone_that_keeps_time_starts_it_starts_before_the_deadline(
     start = sent + starts_after_sec
     lets_start = math.floor(true_ahead + start) <= fence.deadline_sec
     assert not lets_start or start <= deadline + 1e-6
-    # And a phone that answers at once is never held back, however coarse the clocks.
-    assert way_back_sec > left_sec - FENCE_SEC_MIN or math.floor(true_ahead + sent) <= fence.deadline_sec
+    # And a phone that answers at once is not held back while there is time, however coarse the clocks.
+    assert (
+        left_sec < FENCE_SEC_MIN
+        or way_back_sec > left_sec - FENCE_SEC_MIN
+        or math.floor(true_ahead + sent) <= fence.deadline_sec
+    )
 
 
 @given(ahead=st.floats(-1e10, 1e10), now=st.floats(0, 1e6), left_sec=st.floats(-100, 1800))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from muster.agent.executor.masking import Mask
-from muster.agent.phone_clock import PhoneClock
+from muster.agent.phone_clock import FENCE_SEC_MIN, PhoneClock
 from muster.agent.ports import (
     ExecutorSettings,
     Phone,
@@ -76,7 +76,14 @@ class TaskContext:
             # In time, as this node counts: so somebody has set the phone's clock since it was read. Nothing has run.
             has_timeout = self.phone_clock.has_timeout
             self.phone_clock = PhoneClock.read(late.phone_sec, self.clock.monotonic(), has_timeout=has_timeout)
+        try:
             return await self._fenced(command)
+        except PhoneTooLate:
+            if self.left_sec >= FENCE_SEC_MIN:
+                raise
+            # Too little time was left for a command to be let start, as coarse as clocks are read: it runs out.
+            await self.clock.sleep(max(self.left_sec, 0.0) + FENCE_SEC_MIN)
+            raise
 
     async def _fenced(self, command: str) -> ShellOutput:
         fence = self.phone_clock and self.phone_clock.fence(self.deadline, self.clock.monotonic())
