@@ -20,7 +20,14 @@ from muster.store.database import Database, StoreUnavailableError
 
 FLUSH_INTERVAL_SEC: Final = 10
 _PASSING: Final = frozenset(
-    {"last_error_message", "troubles", "quarantined_devices_count", "reserved_devices_count", "dead_letters"}
+    {
+        "last_error_message",
+        "troubles",
+        "quarantined_devices_count",
+        "reserved_devices_count",
+        "dead_letters",
+        "starts_emulators",
+    }
 )
 HEARTBEAT_IDS_MAX: Final = 10_000
 _log = get_logger()
@@ -102,7 +109,8 @@ class Presence:
     def _see(self, node_id: str, report: DeviceReport, now_ms: int) -> None:
         known = self._devices.get(report.device_id)
         seen_at = None if report.age_ms is None else max(now_ms - report.age_ms, 0)
-        before = known.last_seen_at if known else None
+        # A clock that was put back since would leave the phone Online for as long.
+        before = None if known is None or known.last_seen_at is None else min(known.last_seen_at, now_ms)
         if known is not None and known.node_id != node_id and (seen_at or -1) <= (before or -1):
             return  # plugged into another PC since: the newest sign of a phone tells where it is
         self._devices[report.device_id] = DeviceRecord(

@@ -32,6 +32,16 @@ async def test_a_nodes_own_clock_plays_no_part(rig: Rig) -> None:
         assert (await rig.http.get("/api/devices/A")).json()["last_seen_at"] == rig.clock.now_ms()
 
 
+async def test_a_backend_s_clock_that_is_put_back_keeps_no_lost_phone_online(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    rig.clock.jump(-3600)
+    await rig.heartbeat("PC-01", ["A"], age_ms=5_000)
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is True
+    await rig.clock.advance(31)
+    await rig.heartbeat("PC-01", ["A"], age_ms=36_000)
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is False
+
+
 async def test_a_heartbeat_that_comes_twice_makes_nobody_younger(rig: Rig) -> None:
     event = rig.heartbeat_event("PC-01", ["A"])
     await rig.callback(event)
