@@ -64,7 +64,9 @@ async def test_no_file_and_no_line_of_log_holds_a_secret_that_a_run_has_used(tmp
     kept = tmp_path / "kept"
     kept.mkdir()
     secrets = tmp_path / "mine.yaml"
-    secrets.write_text(json.dumps({"node": {"PASSWORD": CANARY}, "devices": {}}), encoding="utf-8")
+    # The agent's own lines would name the recipe: only the mask over all of the log is between.
+    named = {"PASSWORD": CANARY, "NAME": LEAKY["workflow_id"]}
+    secrets.write_text(json.dumps({"node": named, "devices": {}}), encoding="utf-8")
     secrets.chmod(0o600)
     rack = ["--devices", "1", "--latency", "none", "--adb-server", "127.0.0.1:0", "--vendor-port", "0"]
     async with (
@@ -88,6 +90,7 @@ async def test_no_file_and_no_line_of_log_holds_a_secret_that_a_run_has_used(tmp
                 run_muster("run", "show", run.run_id, "--url", url, "--json", cwd=kept),
                 run_muster("devices", "--url", url, "--json", cwd=kept),
             )
+        assert "workflow_id=***" in agent.output and "leaky" not in agent.output
         (kept / "said.log").write_text("\n".join([agent.output, backend.output, sim.output]), encoding="utf-8")
         (kept / "told.json").write_text(told + "".join(answer.stdout for answer in answers), encoding="utf-8")
     found = {path.name: form for path in files_below(kept) for form in forms() if form in path.read_bytes()}

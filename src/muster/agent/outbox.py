@@ -235,15 +235,16 @@ class OutboxSender:
             accepted.append(item.position)
 
     def _refused(self, item: _Item, verdict: EventVerdict, refused: list[Refusal]) -> None:
+        payload = item.body["payload"]
         message = ": ".join(part for part in (verdict.field, verdict.message) if part)
         log.error(
             "The backend refused an event for good",
+            **{key: payload[key] for key in ("run_id", "device_id") if key in payload},
             type=item.body.get("type"),
             event_id=item.body.get("event_id"),
             status=verdict.status,
             error=message,
         )
-        payload = item.body["payload"]
         if verdict.status == STALE_ATTEMPT_STATUS and "task_id" in payload and "attempt" in payload:
             self.on_stale(payload["task_id"], payload["attempt"])
         if item.position is not None:

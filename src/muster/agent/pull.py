@@ -125,7 +125,8 @@ class PullLoop:
         """Durable before it is acted on: what a crash leaves open ends at the next start."""
         is_new, task_ids = await self._journal.accept_cancel(self._narrator.command_ack(command.command_id), subject)
         if is_new:
-            log.info("Asked to stop", command=command.type.value, subject=subject, open_tasks=len(task_ids))
+            of = {"run_id": subject} if isinstance(command, RunStop) else {"task_id": subject}
+            log.info("Asked to stop", command=command.type.value, open_tasks=len(task_ids), **of)
         for task_id in task_ids:
             self._work.cancel(task_id)
         return is_new

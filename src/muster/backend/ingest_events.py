@@ -207,7 +207,15 @@ async def _stale(tx: AsyncConnection, batch: Iterable[Event], known: _Known) -> 
         if payload.attempt < attempt:
             message = f"attempt {payload.attempt} of this task is over; it is at attempt {attempt}"
             found[event.event_id] = _verdict(event.event_id, STALE_ATTEMPT_STATUS, "payload.attempt", message)
-            _log.warning("Event of a stale attempt", task_id=payload.task_id, type=event.type, error=message)
+            _log.warning(
+                "Event of a stale attempt",
+                run_id=payload.run_id,
+                node_id=payload.node_id,
+                device_id=payload.device_id,
+                task_id=payload.task_id,
+                type=event.type,
+                error=message,
+            )
     before = await events.seen(tx, found) if found else {}
     return {event_id: verdict for event_id, verdict in found.items() if before.get(event_id, True)}
 

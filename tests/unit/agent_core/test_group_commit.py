@@ -46,6 +46,15 @@ async def blocked(commits: GroupCommit) -> threading.Event:
     return release
 
 
+async def test_each_commit_is_synced_so_that_a_power_cut_takes_nothing_acknowledged(commits: GroupCommit) -> None:
+    """No test can cut the power: `synchronous=FULL` (2) is what SQLite promises it by in a write-ahead log."""
+
+    def pragmas(connection: sqlite3.Connection) -> list[object]:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    assert await commits.run(pragmas) == ["wal", 2]
+
+
 async def test_writes_that_wait_together_share_one_commit(tmp_path: Path) -> None:
     ends: list[None] = []
     writer = GroupCommit(tmp_path / "notes.sqlite3", prepare, lambda: ends.append(None))
