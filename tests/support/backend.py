@@ -20,6 +20,7 @@ from muster.backend.api.app import create_app
 from muster.backend.live import LiveStream
 from muster.backend.parts import BackendSettings, Parts, open_parts
 from muster.contracts.api import RunDetail
+from muster.domain.limits import TASK_TIMEOUT_MS_DEFAULT
 from muster.runtime.ids import NewId, id_source
 
 SECRET = "a-shared-secret-of-the-tests"
@@ -213,10 +214,13 @@ async def open_rig(
     seeds: Sequence[dict[str, Any]] = (RECIPE,),
     host: str = "127.0.0.1",
     database_url: str | None = None,
+    task_timeout_ms: int = TASK_TIMEOUT_MS_DEFAULT,
 ) -> AsyncIterator[Rig]:
     """A backend whose data lie in `folder`; opened a second time on one folder it is the same backend restarted."""
     clock = clock or ManualClock()
-    settings = BackendSettings(host=host, port=0, data_dir=folder, secret=SECRET, database_url=database_url)
+    settings = BackendSettings(
+        host=host, port=0, data_dir=folder, secret=SECRET, database_url=database_url, task_timeout_ms=task_timeout_ms
+    )
     async with open_parts(settings, seeds=seeds, clock=clock) as parts:
         app = create_app(parts)
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)

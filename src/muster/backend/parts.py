@@ -23,7 +23,7 @@ from muster.backend.save_workflow import SaveWorkflow
 from muster.backend.stop_run import StopRun
 from muster.backend.uploads import Uploads
 from muster.backend.watch_nodes import Patience, Silence, WatchNodes
-from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
+from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC, TASK_TIMEOUT_MS_DEFAULT
 from muster.runtime.clock import Clock, SystemClock
 from muster.runtime.ids import id_source
 from muster.runtime.logs import get_logger
@@ -51,6 +51,7 @@ class BackendSettings:
     objects_url: str | None = None
     online_window_sec: int = ONLINE_WINDOW_SEC
     node_lost_after_sec: int = NODE_LOST_AFTER_SEC_DEFAULT
+    task_timeout_ms: int = TASK_TIMEOUT_MS_DEFAULT
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _assemble(
         presence=presence,
         bus=bus,
         live=live,
-        create_run=CreateRunUseCase(database, presence, bus, clock, new_id),
+        create_run=CreateRunUseCase(database, presence, bus, clock, new_id, settings.task_timeout_ms),
         stop_run=StopRun(database, bus, live, clock, new_id),
         device_actions=DeviceActions(database, presence, bus, clock, new_id),
         hand_out=HandOutCommands(database, bus, presence, lost_work.begin_afresh, clock),

@@ -46,6 +46,7 @@ def backend(
             secret=own_secret(settings),
             online_window_sec=settings.online_window_sec,
             node_lost_after_sec=settings.node_lost_after_sec,
+            task_timeout_ms=settings.task_timeout_ms,
         )
         try:
             run_service(lambda: serve(told, on_ready=announce), stop_on_eof=stop_on_eof)

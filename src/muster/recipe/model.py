@@ -278,5 +278,10 @@ class Recipe(Frozen):
     steps: Annotated[list[Step], Field(min_length=1, max_length=limits.RECIPE_STEPS_MAX)]
 
     def document(self) -> dict[str, Any]:
-        """The JSON document, as stored and as sent to nodes."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The JSON document, as stored and as sent to nodes. A task limit that it does not have is each run's own."""
+        unsaid = {"global_timeout_ms"} - self.model_fields_set
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=unsaid)
+
+    def task_limit_ms(self, default_ms: int) -> int:
+        """Of the whole task; `default_ms`: where the recipe has none."""
+        return self.global_timeout_ms if "global_timeout_ms" in self.model_fields_set else default_ms

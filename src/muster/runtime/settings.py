@@ -57,6 +57,7 @@ class Settings:
     adb_server: HostPort
     online_window_sec: int
     node_lost_after_sec: int
+    task_timeout_ms: int
     upload_timeout_ms: int
     device_grace_wait_ms: int
     secrets_file: Path | None
@@ -220,6 +221,13 @@ TABLE: Final = (
         _whole_number(limits.ONLINE_WINDOW_SEC + 1, 7 * 24 * 3600),
         str(limits.NODE_LOST_AFTER_SEC_DEFAULT),
         "how long a node may be silent before its open tasks count as failed",
+    ),
+    Row(
+        "TASK_TIMEOUT_MS",
+        "task_timeout_ms",
+        _whole_number(limits.TASK_TIMEOUT_MS_MIN, limits.TASK_TIMEOUT_MS_MAX),
+        str(limits.TASK_TIMEOUT_MS_DEFAULT),
+        "time limit of a task whose recipe and run name none",
     ),
     Row(
         "UPLOAD_TIMEOUT_MS",
