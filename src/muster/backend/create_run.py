@@ -17,7 +17,6 @@ from muster.contracts.commands import RunStart, TaskAssignment
 from muster.domain.limits import DEVICES_PER_NODE_MAX
 from muster.domain.run import RunState, conclude
 from muster.domain.task import TaskState
-from muster.recipe.model import Recipe
 from muster.recipe.parse import parse_recipe
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
@@ -44,10 +43,10 @@ class _Plan:
     run_id: str
     now_ms: int
     request: CreateRun
-    recipe: Recipe
     pinned: AnyRow
     tasks: list[dict[str, Any]]
     warnings: list[FieldError]
+    global_timeout_ms: int
 
     @property
     def status(self) -> RunState:
@@ -55,17 +54,17 @@ class _Plan:
         counts = {TaskState.SKIPPED_OFFLINE: skipped, TaskState.QUEUED: len(self.tasks) - skipped}
         return conclude(counts) or RunState.QUEUED
 
-    @property
-    def global_timeout_ms(self) -> int:
-        return self.request.global_timeout_ms or self.recipe.global_timeout_ms
-
 
 class CreateRunUseCase:
     """Makes runs."""
 
-    def __init__(self, database: Database, presence: Presence, bus: Bus, clock: Clock, new_id: NewId) -> None:
+    def __init__(
+        self, database: Database, presence: Presence, bus: Bus, clock: Clock, new_id: NewId, task_timeout_ms: int
+    ) -> None:
+        """`task_timeout_ms`: the limit of a task of which neither request nor recipe says one."""
         self._database = database
         self._presence = presence
+        self._task_timeout_ms = task_timeout_ms
         self._bus = bus
         self._clock = clock
         self._new_id = new_id
@@ -115,9 +114,8 @@ class CreateRunUseCase:
             return Refusal.of_field(
                 ProblemSlug.INVALID_RECIPE, "workflow_id", "the stored recipe is not valid any more; save it anew"
             )
-        wrong = check_overrides(
-            recipe, request.timeout_overrides, request.global_timeout_ms or recipe.global_timeout_ms
-        )
+        limit_ms = request.global_timeout_ms or recipe.task_limit_ms(self._task_timeout_ms)
+        wrong = check_overrides(recipe, request.timeout_overrides, limit_ms)
         if wrong:
             return Refusal(ProblemSlug.INVALID_FIELD, "a time limit is not possible", tuple(wrong))
         devices = self._matching(request.target)
@@ -127,7 +125,7 @@ class CreateRunUseCase:
             )
         now_ms, run_id = self._clock.now_ms(), self._new_id()
         rows = [self._task(run_id, device, now_ms) for device in devices]
-        return _Plan(run_id, now_ms, request, recipe, pinned, rows, self._unmatched(request.target))
+        return _Plan(run_id, now_ms, request, pinned, rows, self._unmatched(request.target), limit_ms)
 
     def _matching(self, target: Target) -> list[DeviceRecord]:
         return [
@@ -151,18 +149,18 @@ class CreateRunUseCase:
         return nodes + devices
 
     def _task(self, run_id: str, device: DeviceRecord, now_ms: int) -> dict[str, Any]:
-        online = self._presence.is_device_online(device)
+        may_work = self._presence.may_work(device)
         return {
             "task_id": self._new_id(),
             "run_id": run_id,
             "node_id": device.node_id,
             "device_id": device.device_id,
             "runtime_handle": device.runtime_handle,
-            "status": TaskState.QUEUED if online else TaskState.SKIPPED_OFFLINE,
+            "status": TaskState.QUEUED if may_work else TaskState.SKIPPED_OFFLINE,
             "attempt": 1,
-            "error_message": None if online else device.last_error_message or _last_seen(device, now_ms),
+            "error_message": None if may_work else device.last_error_message or _last_seen(device, now_ms),
             "failed_steps": [],
-            "ended_at": None if online else now_ms,
+            "ended_at": None if may_work else now_ms,
             "updated_at": now_ms,
         }
 

@@ -1,9 +1,10 @@
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
-from tests.support.backend import Rig, eventually
+from tests.support.backend import Rig, eventually, open_rig
 
 from muster.domain.run import RunState
 from muster.domain.task import TaskState
@@ -30,6 +31,47 @@ async def test_a_run_has_one_queued_task_for_each_known_device(rig: Rig) -> None
         ("PC-02", True, 1),
     ]
     assert detail.global_timeout_ms == 120_000
+
+
+async def test_a_tasks_limit_is_the_runs_else_the_recipes_else_the_backends_setting(tmp_path: Path) -> None:
+    steps = [{"id": "a", "kind": "adb", "command": "true"}]
+    async with open_rig(tmp_path, task_timeout_ms=77_000) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+        for name, limits in (("mute", {}), ("own", {"globalTimeoutMs": 90_000})):
+            answer = await rig.http.put(f"/api/workflows/{name}", json={"workflow_id": name, "steps": steps} | limits)
+            assert answer.status_code == 201, answer.text
+
+        async def limit_ms(**asked: Any) -> int:
+            run = await rig.run(await rig.start_run(**asked))
+            (command,) = (await rig.pull()).json()["commands"]
+            assert command["globalTimeoutMs"] == run.global_timeout_ms
+            return run.global_timeout_ms
+
+        assert await limit_ms(workflow_id="mute") == 77_000
+        assert await limit_ms(workflow_id="own") == 90_000
+        assert await limit_ms(workflow_id="mute", globalTimeoutMs=60_000) == 60_000
+
+
+async def test_an_emulator_that_is_down_is_left_to_the_node_that_can_start_it(rig: Rig) -> None:
+    """R2.1: started when its turn comes, and skipped only when that fails."""
+
+    async def phones(starts_emulators: bool) -> None:
+        devices = [
+            {"device_id": name, "runtime_handle": name, "state": "missing", "age_ms": 3_600_000}
+            for name in ("emulator-5554", "R3CW0ABC123")
+        ]
+        await rig.heartbeat("PC-01", [], devices=devices, starts_emulators=starts_emulators)
+
+    async def born() -> list[TaskState]:
+        return [task.status for task in (await rig.run(await rig.start_run())).tasks]
+
+    await phones(starts_emulators=False)
+    assert await born() == [TaskState.SKIPPED_OFFLINE] * 2
+    await phones(starts_emulators=True)
+    assert await born() == [TaskState.SKIPPED_OFFLINE, TaskState.QUEUED]
+    assert [task.device_id for task in await rig.take_tasks()] == ["emulator-5554"]
+    await rig.clock.advance(31)
+    assert await born() == [TaskState.SKIPPED_OFFLINE] * 2, "its node is silent too"
 
 
 async def test_devices_that_are_offline_at_that_moment_are_born_skipped(rig: Rig) -> None:
