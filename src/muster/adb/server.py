@@ -83,12 +83,15 @@ async def ensure_server(
         return await _start_shared(binary, host, port or _free_port())
     temporary_home = Path(tempfile.mkdtemp(prefix="muster-adb-")) if home is None else None
     try:
-        port, process = await _start_private(binary, host, port, home or temporary_home or Path())
-    except BaseException:
+        chosen, process = await _start_private(binary, host, port, home or temporary_home or Path())
+    except BaseException as error:
         if temporary_home is not None:
             shutil.rmtree(temporary_home, ignore_errors=True)
+        # Somebody else, an agent that missed it too, may have started one there meanwhile: it serves as well.
+        if isinstance(error, AdbStartFailed) and port != 0 and await _answers(host, port):
+            return AdbServer(host, port)
         raise
-    return AdbServer(host, port, process=process, temporary_home=temporary_home)
+    return AdbServer(host, chosen, process=process, temporary_home=temporary_home)
 
 
 async def _start_shared(binary: Path, host: str, port: int) -> AdbServer:

@@ -63,6 +63,24 @@ async def test_a_server_that_already_answers_is_used_and_left_alone(server: AdbS
     assert await answers(server.port)
 
 
+async def test_of_two_who_start_one_at_the_same_address_the_later_one_uses_the_others(
+    server: AdbServer, tmp_path: Path
+) -> None:
+    port = server.port
+    await one.stop()
+    both = await asyncio.gather(
+        ensure_server(port=port, private=True, home=tmp_path / "a"),
+        ensure_server(port=port, private=True, home=tmp_path / "b"),
+    )
+    try:
+        assert [one.port for one in both] == [port, port]
+        assert sorted(one.owned for one in both) == [False, True]
+        assert await answers(port)
+    finally:
+        for one in both:
+            await one.stop()
+
+
 async def test_two_private_servers_live_side_by_side(server: AdbServer, tmp_path: Path) -> None:
     other = await ensure_server(port=0, private=True, home=tmp_path / "other")
     try:
