@@ -105,7 +105,7 @@ async def check_nodes(settings: Settings) -> Sequence[Finding]:
 
 def _illness(node: NodeView) -> str:
     """Why somebody should look at it; empty when nobody need."""
-    told: list[str] = [node.status] if node.status != "online" else []
+    told: list[str] = []
     if clock_text(node.clock_skew_ms) not in (None, "ok"):
         told.append(f"has a wrong clock ({clock_text(node.clock_skew_ms)})")
     reasons = [trouble.message for trouble in node.troubles]
@@ -113,7 +113,8 @@ def _illness(node: NodeView) -> str:
         reasons.insert(0, node.last_error_message)
     if node.dead_letters:
         reasons.append(f"{counted(node.dead_letters, 'event')} refused for good")
-    return ", ".join([*told, *reasons])
+    told += reasons
+    return ", ".join([node.status, *told]) if told or node.status != "online" else ""
 
 
 def _advice(node: NodeView) -> str:

@@ -1,7 +1,7 @@
 """`muster workflow list | show | validate | apply`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,6 +14,7 @@ from muster.recipe.parse import DocumentError, load_document
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Recipes: list, read, check, and add versions.")
 
+_YAML: Final = (".yaml", ".yml")
 FileArgument = Annotated[Path, typer.Argument(help="A recipe: JSON, or YAML when its name ends in .yaml or .yml.")]
 
 
@@ -98,9 +99,11 @@ def _read(file: Path) -> dict[str, Any]:
     if len(content) > limits.RECIPE_BYTES_MAX:
         raise CommandFailed(f"{file} is larger than {limits.RECIPE_BYTES_MAX} bytes, the limit of a recipe")
     try:
-        document = load_document(content.decode("utf-8-sig"), yaml=file.suffix.lower() in (".yaml", ".yml"))
+        document = load_document(content.decode("utf-8-sig"), yaml=file.suffix.lower() in _YAML)
     except (DocumentError, UnicodeDecodeError) as error:
-        raise CommandFailed(f"{file}: {error}") from error
+        is_named = file.suffix.lower() in (*_YAML, ".json")
+        hint = "" if is_named else "; read as JSON, for only a name in .yaml or .yml says YAML"
+        raise CommandFailed(f"{file}: {error}{hint}") from error
     if not isinstance(document, dict):
         raise CommandFailed(f"{file}: a recipe is an object with workflow_id and steps")
     return document

@@ -253,3 +253,11 @@ def test_tables_fit_80_columns(
 
 def test_every_reason_of_failure_has_room_in_one_line() -> None:
     assert max(len(reason) for reason in FailureReason) <= 30
+
+
+def test_yaml_under_another_name_is_told_why_it_was_read_as_json(muster: Command, backend: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.txt"
+    path.write_text("workflow_id: mine\n")
+    ran = muster("workflow", "validate", str(path), "--url", backend)
+    assert ran.status == 2
+    assert "read as JSON, for only a name in .yaml or .yml says YAML" in ran.stderr

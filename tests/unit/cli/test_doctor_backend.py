@@ -128,7 +128,7 @@ async def test_nodes_that_need_somebody_are_told_one_by_one(backend: str) -> Non
     assert (well.verdict, well.detail) == ("ok", "PC-01 online")
     assert [(finding.detail, finding.verdict) for finding in ill] == [
         ("PC-02 degraded, 12 MB are free, 1 event refused for good", "warning"),
-        ("PC-03 has a wrong clock (-95 s)", "warning"), ("PC-04 offline", "warning"),
+        ("PC-03 online, has a wrong clock (-95 s)", "warning"), ("PC-04 offline", "warning"),
     ]  # fmt: skip
     assert all(finding.advice for finding in ill)
     (own,) = await check_nodes(settings(backend, NODE_ID="PC-01"))
