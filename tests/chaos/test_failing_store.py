@@ -119,7 +119,13 @@ class Agent:
 
     async def _begin(self, task: Task) -> None:
         await self._once(lambda: self.journal.begin_task(TELL.task_started(task, "usb")))
-        await self._once(lambda: self.journal.record_progress(TELL.task_progress(task, step(StepState.RUNNING))))
+        await self._once(lambda: self._progress(task))
+
+    async def _progress(self, task: Task) -> bool:
+        """It goes with what is recorded next."""
+        await self.journal.record_progress(TELL.task_progress(task, step(StepState.RUNNING)))
+        await self.journal.try_again()
+        return True
 
     async def _picture(self, task: Task, *, is_in_time: bool) -> StoredArtifact | None:
         picture = await self._until_done(lambda: self.spool.add(task, "shot", PNG))

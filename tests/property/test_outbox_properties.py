@@ -81,6 +81,8 @@ async def deliver(folder: Path, backend: MemoryBackend, restart_after: int) -> N
     for part in (actions[:restart_after], [*actions[restart_after:], None]):
         async with opened_journal(folder) as journal, Background() as background:
             sender = OutboxSender(journal, backend, clock=clock, rng=seeded(), new_id=id_source(clock))
+            # What the last process left is news to this one.
+            journal.news.set()
             _ = background.start("outbox", sender.run())
             await accept(journal, start)
             for action in part:

@@ -149,11 +149,11 @@ class HeldLedger:
         await self._pass("begin", started.device_id)
         return await self.journal.begin_task(started)
 
-    async def record_progress(self, progress: TaskProgress) -> bool:
+    async def record_progress(self, progress: TaskProgress) -> None:
         await self._pass("progress", progress.device_id)
         if self.loses_progress:
             raise JournalError("disk full")
-        return await self.journal.record_progress(progress)
+        await self.journal.record_progress(progress)
 
     async def end_task(self, finished: TaskFinished) -> bool:
         await self._pass("end", finished.device_id)

@@ -33,9 +33,9 @@ class CaredLedger:
         """See `TaskLedger`."""
         return await self._ledger.begin_task(started)
 
-    async def record_progress(self, progress: TaskProgress) -> bool:
+    async def record_progress(self, progress: TaskProgress) -> None:
         """See `TaskLedger`."""
-        return await self._ledger.record_progress(progress)
+        await self._ledger.record_progress(progress)
 
     async def park_task(self, waiting: TaskProgress) -> bool:
         """See `TaskLedger`."""

@@ -302,7 +302,23 @@ class Registry:
 
 
 def _at(row: _Row, now: float) -> DeviceStatus:
-    return replace(row.status, last_seen=now) if row.is_live else row.status
+    if not row.is_live:
+        return row.status
+    # Not `replace`, which takes four times as long: a rack of a hundred is looked at several times a second.
+    known = row.status
+    return DeviceStatus(
+        known.device_id,
+        known.runtime_handle,
+        known.state,
+        now,
+        known.model,
+        known.battery,
+        known.temperature,
+        known.last_error_message,
+        known.problem,
+        known.quarantined,
+        known.reserved,
+    )
 
 
 def _seen(before: _Row | None, now: float, *, is_live: bool) -> float | None:

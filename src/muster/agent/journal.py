@@ -158,8 +158,12 @@ class TaskLedger(Protocol):
         """`queued → running`, or `waiting → running`."""
         ...
 
-    async def record_progress(self, progress: TaskProgress) -> bool:
-        """Telemetry; thinned, oldest first, when the outbox holds too much of it."""
+    async def record_progress(self, progress: TaskProgress) -> None:
+        """Telemetry of an open task: recorded with what is recorded next, or soon after by itself; told only then.
+
+        Until then it is in memory, a bounded number of them: above it this call waits for the disk. What the disk
+        refuses is lost. Thinned, oldest first, when the outbox holds too much of it. Raises JournalError.
+        """
         ...
 
     async def park_task(self, waiting: TaskProgress) -> bool:

@@ -1,11 +1,14 @@
 """The journal in one SQLite file (WAL, synchronous=FULL), all of it through one group-committing thread.
 
+The progress of steps gets no commit of its own: it is noted, and goes with what is recorded next (docs/adr/0025).
 Without a thread and in memory, it is the journal of the simulated world: the statements are the same.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -35,9 +38,15 @@ from muster.contracts.events import (
     TaskProgress,
     TaskStarted,
 )
-from muster.domain.limits import OUTBOX_TELEMETRY_EVENTS_MAX
+from muster.domain.limits import (
+    JOURNAL_PROGRESS_WAIT_MS,
+    JOURNAL_PROGRESS_WAITING_MAX,
+    OUTBOX_TELEMETRY_EVENTS_MAX,
+)
 from muster.runtime.ids import NewId
+from muster.runtime.logs import get_logger
 
+log = get_logger()
 T = TypeVar("T")
 
 
@@ -60,6 +69,9 @@ class SqliteJournal:
         self._spool_folder = spool_folder
         self._telemetry_max = telemetry_max
         self._told = False
+        self._noted: list[TaskProgress] = []
+        self._noted_is_due: asyncio.TimerHandle | None = None
+        self._recording_noted: asyncio.Task[None] | None = None
         self._commits: Commits = open_commits(path, _prepare, self._after_commit)
 
     async def __aenter__(self) -> "SqliteJournal":
@@ -69,7 +81,11 @@ class SqliteJournal:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._noted:
+            await self._record_noted()
         await self._commits.close()
+        if self._recording_noted is not None:
+            await self._recording_noted
 
     # ---- accepting work ----------------------------------------------------------------------------------------------
 
@@ -153,17 +169,15 @@ class SqliteJournal:
 
         return await self._write(work)
 
-    async def record_progress(self, progress: TaskProgress) -> bool:
-        """See `TaskLedger`."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            seq = tables.seq_of_open(connection, progress.task_id, progress.attempt)
-            if seq is not None:
-                self._tell(connection, progress.model_copy(update={"seq": seq}), progress.task_id)
-                tables.thin_telemetry(connection, self._telemetry_max)
-            return seq is not None
-
-        return await self._write(work)
+    async def record_progress(self, progress: TaskProgress) -> None:
+        """See `TaskLedger`. Whoever looks at the outbox next takes it along, so the outbox is told of it at once."""
+        self._noted.append(progress)
+        self.news.set()
+        if len(self._noted) >= JOURNAL_PROGRESS_WAITING_MAX:
+            await self._write(_nothing)
+        elif self._noted_is_due is None:
+            loop = asyncio.get_running_loop()
+            self._noted_is_due = loop.call_later(JOURNAL_PROGRESS_WAIT_MS / 1000, self._begin_to_record_noted)
 
     async def park_task(self, waiting: TaskProgress) -> bool:
         """See `TaskLedger`."""
@@ -207,15 +221,24 @@ class SqliteJournal:
 
     async def pending(self, count_max: int, bytes_max: int, fresh_since_ms: int | None = None) -> Sequence[OutboxEvent]:
         """See `Outbox`."""
-        return await self._read(lambda connection: tables.pending(connection, count_max, bytes_max, fresh_since_ms))
+
+        def work(connection: sqlite3.Connection) -> Sequence[OutboxEvent]:
+            return tables.pending(connection, count_max, bytes_max, fresh_since_ms)
+
+        if self._noted:
+            # A disk that takes nothing more can still be read.
+            with contextlib.suppress(JournalError):
+                return await self._write(work)
+        return await self._read(work)
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
         """See `Outbox`."""
         await self._write(lambda connection: tables.settle(connection, accepted, refused))
 
     async def depth(self) -> OutboxDepth:
-        """See `Outbox`."""
-        return await self._read(tables.depth)
+        """See `Outbox`. What is noted waits to be told as well."""
+        noted, depth = len(self._noted), await self._read(tables.depth)
+        return replace(depth, telemetry=depth.telemetry + noted)
 
     async def dead_letters(self, limit: int) -> Sequence[DeadLetter]:
         """See `Outbox`."""
@@ -274,7 +297,14 @@ class SqliteJournal:
         await self._write(tables.touch)
 
     async def _write(self, work: Work[T]) -> T:
-        result = await self._read(work)
+        """What is noted goes first, in the same transaction: so the events of a task stay in their order."""
+        noted = self._take_noted()
+        try:
+            result = await self._read(self._after(noted, work) if noted else work)
+        except JournalError as error:
+            if noted:
+                log.warning("Progress of steps is not recorded", events=len(noted), error=str(error))
+            raise
         self.fault = None
         return result
 
@@ -285,6 +315,45 @@ class SqliteJournal:
         except JournalError as error:
             self.fault = str(error)
             raise
+
+    # ---- what is noted -----------------------------------------------------------------------------------------------
+
+    def _take_noted(self) -> list[TaskProgress]:
+        if self._noted_is_due is not None:
+            self._noted_is_due.cancel()
+            self._noted_is_due = None
+        noted, self._noted = self._noted, []
+        return noted
+
+    def _begin_to_record_noted(self) -> None:
+        """Nothing else was recorded meanwhile."""
+        self._noted_is_due = None
+        self._recording_noted = asyncio.get_running_loop().create_task(self._record_noted(), name="record progress")
+
+    async def _record_noted(self) -> None:
+        # That it failed is logged, and shown by `fault`.
+        with contextlib.suppress(JournalError):
+            await self._write(_nothing)
+
+    def _after(self, noted: Sequence[TaskProgress], work: Work[T]) -> Work[T]:
+        def both(connection: sqlite3.Connection) -> T:
+            self._tell_noted(connection, noted)
+            return work(connection)
+
+        return both
+
+    def _tell_noted(self, connection: sqlite3.Connection, noted: Sequence[TaskProgress]) -> None:
+        try:
+            for progress in noted:
+                seq = tables.seq_of_open(connection, progress.task_id, progress.attempt)
+                if seq is not None:
+                    self._tell(connection, progress.model_copy(update={"seq": seq}), progress.task_id)
+            tables.thin_telemetry(connection, self._telemetry_max)
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            # A bug here must not pass for one of whatever took it along, which is done again without it.
+            raise JournalError(f"progress cannot be recorded: {type(error).__name__}: {error}") from error
 
     # ---- telling (on the writer thread, inside the transaction of what is told) --------------------------------------
 
@@ -309,6 +378,10 @@ class SqliteJournal:
         if self._told:
             self._told = False
             self.news.set()
+
+
+def _nothing(_connection: sqlite3.Connection) -> None:
+    """Only what is noted."""
 
 
 def _prepare(connection: sqlite3.Connection) -> None:

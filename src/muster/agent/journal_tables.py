@@ -377,12 +377,13 @@ def depth(connection: Connection) -> OutboxDepth:
 
 
 def thin_telemetry(connection: Connection, telemetry_max: int) -> None:
-    """Above the bound, the oldest tenth of the telemetry goes; what runs now is what an operator wants to see."""
-    if depth(connection).telemetry > telemetry_max:
+    """Above the bound, its oldest tenth of the telemetry goes; what runs now is what an operator wants to see."""
+    excess = depth(connection).telemetry - telemetry_max
+    if excess > 0:
         connection.execute(
             "DELETE FROM outbox WHERE position IN"
             " (SELECT position FROM outbox WHERE fact = 0 ORDER BY position LIMIT ?)",
-            (max(telemetry_max // 10, 1),),
+            (max(telemetry_max // 10, 1) + excess - 1,),
         )
 
 

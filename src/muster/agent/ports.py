@@ -312,14 +312,14 @@ class Executor(Protocol):
 
 
 class Reporter(Protocol):
-    """Where the executor tells what happens, bound to one task; durable before it returns."""
+    """Where the executor tells what happens, bound to one task; in the order in which it is told."""
 
     async def started(self, runtime_handle: str) -> None:
-        """The task has its slot and its phone: `queued → running`, fact `task_started`."""
+        """The task has its slot and its phone: `queued → running`, fact `task_started`; durable before it returns."""
         ...
 
     async def progress(self, step: StepProgress) -> None:
-        """Telemetry `task_progress`."""
+        """Telemetry `task_progress`: nobody waits for the disk."""
         ...
 
 

@@ -69,7 +69,7 @@ UPLOAD_URL_TTL_SEC: Final = 300
 # Journal, outbox and spool (spec/03, spec/07)
 JOURNAL_WRITES_PENDING_MAX: Final = 1_000
 JOURNAL_GROUP_MAX: Final = 200
-# A step's progress goes to the disk with whatever is recorded next, or by itself after so long (docs/adr/0024).
+# A step's progress goes to the disk with whatever is recorded next, or by itself after so long (docs/adr/0025).
 JOURNAL_PROGRESS_WAIT_MS: Final = 250
 JOURNAL_PROGRESS_WAITING_MAX: Final = 200
 # Another program (a backup, a virus scanner) may hold the journal so long.
@@ -81,7 +81,7 @@ JOURNAL_KEEP_DAYS: Final = 30
 OUTBOX_TELEMETRY_EVENTS_MAX: Final = 100_000
 OUTBOX_COALESCE_MS: Final = 3
 # Twenty phones at work make 150 events a second: sent one by one, the requests would cost the agent more than the work.
-OUTBOX_PACE_MS: Final = 100
+OUTBOX_PACE_MS: Final = 200
 # What is younger has half of each batch for itself, so that a backlog of days does not hide the present.
 OUTBOX_FRESH_SEC: Final = 10
 OUTBOX_AUTH_RETRY_SEC: Final = 30.0

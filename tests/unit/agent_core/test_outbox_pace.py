@@ -76,7 +76,7 @@ def test_what_comes_after_a_pause_goes_at_once() -> None:
     assert max(delays) <= 2 * OUTBOX_COALESCE_MS / 1000
 
 
-def test_what_goes_on_coming_goes_in_at_most_ten_requests_a_second_and_none_waits_longer_than_one_pace() -> None:
+def test_what_goes_on_coming_goes_in_at_most_five_requests_a_second_and_none_waits_longer_than_one_pace() -> None:
     requests, delays = requests_for(*((number / 150, 1) for number in range(450)))
     gaps = [later - earlier for (earlier, _), (later, _) in itertools.pairwise(requests)]
     assert sum(count for _, count in requests) == 450
