@@ -67,7 +67,7 @@ async def test_of_two_who_start_one_at_the_same_address_the_later_one_uses_the_o
     server: AdbServer, tmp_path: Path
 ) -> None:
     port = server.port
-    await one.stop()
+    await server.stop()
     both = await asyncio.gather(
         ensure_server(port=port, private=True, home=tmp_path / "a"),
         ensure_server(port=port, private=True, home=tmp_path / "b"),
