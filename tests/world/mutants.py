@@ -30,6 +30,7 @@ MUTANTS = (
                 "            if not known.is_cancelled:\n                self._parts.locks.release(task.device_id)\n",
             ),
         ),
+        ("cancel", "stuck"),
     ),
     one(
         "slot leaked on cancel",
