@@ -90,7 +90,8 @@ def main(arguments: Sequence[str]) -> int:
             raise
         return _fail(f"{error.filename}: {error.strerror}; give a place where this user may write", COULD_NOT)
     except typer.TyperException as error:
-        message = error.format_message()  # empty: the help has been printed instead
+        # Empty: the help has been printed instead.
+        message = error.format_message().replace("Value error, ", "")
         path = getattr(getattr(error, "ctx", None), "command_path", "muster")
         return _fail(f"{message.rstrip('.')}; try `{path} --help`", COULD_NOT) if message else COULD_NOT
     return status if isinstance(status, int) else DONE

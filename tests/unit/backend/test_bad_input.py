@@ -272,3 +272,14 @@ async def test_both_forms_of_the_secret_are_taken(rig: Rig) -> None:
     for headers in ({"Authorization": f"bearer {SECRET}"}, {"X-Node-Auth": SECRET}):
         answer = await rig.http.post("/api/nodes/callback", json={"events": []}, headers=headers)
         assert answer.json() == {"ok": True, "results": []}
+
+
+async def test_what_is_wrong_with_a_field_is_said_in_words(rig: Rig) -> None:
+    answer = await rig.http.post("/api/runs", json={"workflow": "tour"})
+    assert {error["field"]: error["message"] for error in answer.json()["errors"]} == {
+        "workflow_id": "is missing",
+        "workflow": "is not known here",
+    }
+    await rig.heartbeat("PC-01", ["A"])
+    answer = await rig.http.post("/api/devices/A/actions", json={"action": "reserve"})
+    assert answer.json()["errors"] == [{"field": "owner", "message": "say for whom the phone is reserved"}]

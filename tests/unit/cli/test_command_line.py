@@ -56,6 +56,12 @@ def test_a_command_without_its_argument_is_told_on_one_line_with_where_its_help_
     assert ran.stderr == "muster: Missing argument 'run'; try `muster run show --help`\n"
 
 
+def test_a_word_that_is_none_of_those_that_may_be_given_is_told_with_them(muster: Command) -> None:
+    ran = muster("run", "list", "--status", "bad")
+    assert ran.stderr.startswith("muster: Invalid value for '--status': 'bad' is not one of 'queued', 'running', ")
+    assert ran.stderr.endswith("; try `muster run list --help`\n")
+
+
 def test_an_address_of_a_rack_that_is_none_is_told_with_one_that_is(muster: Command) -> None:
     ran = muster("sim", "list", "--control", "127.0.0.1:22280")
     assert ran.status == 2

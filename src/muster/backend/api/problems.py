@@ -117,8 +117,18 @@ def refusal_of_errors(errors: list[Any]) -> Refusal:
     broken = [error for error in errors if error["type"] == "json_invalid"]
     if broken:
         return Refusal(_S.MALFORMED_JSON, str(broken[0].get("ctx", {}).get("error", "")))
-    wrong = tuple(FieldError(field=_field(error["loc"]), message=error["msg"]) for error in errors[:_ERRORS_MAX])
+    wrong = tuple(FieldError(field=_field(error["loc"]), message=_words(error)) for error in errors[:_ERRORS_MAX])
     return Refusal(_S.INVALID_FIELD, f"{len(errors)} field(s) are wrong", wrong)
+
+
+def _words(error: dict[str, Any]) -> str:
+    """What is wrong, for a person; our own validators' words without Pydantic's before them."""
+    match error["type"]:
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is not known here"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _field(loc: tuple[int | str, ...]) -> str:
