@@ -21,7 +21,7 @@ from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICES_PER_NODE_MAX, RECOVERIES_AT_ONCE
+from muster.domain.limits import DEVICES_PER_NODE_MAX, RECOVERIES_AT_ONCE, SILENT_PHONES_ASKED_AT_ONCE
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 from muster.runtime.supervision import Background
@@ -77,6 +77,7 @@ class PhoneCare:
         self._notes = _Notes()
         self._turns = RepairTurns()
         self._slots = asyncio.Semaphore(RECOVERIES_AT_ONCE)
+        self._asks = asyncio.Semaphore(SILENT_PHONES_ASKED_AT_ONCE)
         self._background = Background()
 
     async def __aenter__(self) -> "PhoneCare":
@@ -220,11 +221,10 @@ class PhoneCare:
 
     async def _climb(self, name: str, climb: Climb) -> None:
         try:
-            async with self._slots:
-                move = Move.ASK
-                while move not in (Move.RECOVERED, Move.GIVE_UP) and self._turns.may_repair(name):
-                    seen = await self._make(move, name, climb)
-                    move = decide(climb, seen, self._now())
+            move = Move.ASK
+            while move not in (Move.RECOVERED, Move.GIVE_UP) and self._turns.may_repair(name):
+                seen = await self._make(move, name, climb)
+                move = decide(climb, seen, self._now())
         finally:
             self._put_down(name)
         log.info("Phone that did not answer", device_id=name, end=move.value, repairs=climb.repairs)
@@ -237,11 +237,13 @@ class PhoneCare:
         repairs = self._parts.repairs
         match move:
             case Move.LOOK_AT_PORT:
-                return Seen.PORT_OPEN if await repairs.port_answers(climb.handle) else Seen.PORT_CLOSED
+                async with self._slots:
+                    return Seen.PORT_OPEN if await repairs.port_answers(climb.handle) else Seen.PORT_CLOSED
             case Move.RECONNECT | Move.REATTACH:
                 mend = repairs.reattach if move is Move.REATTACH else repairs.reconnect
                 try:
-                    is_done = await self._in_turn(name, partial(mend, climb.handle))
+                    async with self._slots:
+                        is_done = await self._in_turn(name, partial(mend, climb.handle))
                 except RepairFailed as error:
                     log.info("Connection not repaired", device_id=name, runtime_handle=climb.handle, error=str(error))
                     return Seen.REPAIRED
@@ -249,7 +251,8 @@ class PhoneCare:
             case Move.PAUSE:
                 await self._parts.clock.sleep(PAUSE_SEC)
                 return Seen.PAUSED
-        answers = await repairs.answers(name)
+        async with self._asks:
+            answers = await repairs.answers(name)
         if status := self._parts.phones.status(name):
             # It may have come back under another handle meanwhile.
             climb.handle = status.runtime_handle

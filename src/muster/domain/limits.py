@@ -47,6 +47,8 @@ QUARANTINE_CLEAN_PROBES: Final = 2
 QUARANTINE_PROBE_SEC: Final = 30.0
 QUARANTINE_PROBE_SEC_MAX: Final = 1_800.0
 RECOVERIES_AT_ONCE: Final = 4
+# Asking changes nothing, and a hub that dies makes twenty phones silent at once: each is to be asked within its grace.
+SILENT_PHONES_ASKED_AT_ONCE: Final = 20
 EMULATOR_GATE_WAIT_MS: Final = 60_000
 # The last second of 2038-01-19 that mksh, with its 32-bit numbers, can compare (spec/10, the deadline fence).
 PHONE_CLOCK_SEC_MAX: Final = 2**31 - 1

@@ -20,7 +20,12 @@ from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_GRACE_WAIT_MS, QUARANTINE_PROBE_SEC, RECOVERIES_AT_ONCE
+from muster.domain.limits import (
+    DEVICE_GRACE_WAIT_MS,
+    QUARANTINE_PROBE_SEC,
+    RECOVERIES_AT_ONCE,
+    SILENT_PHONES_ASKED_AT_ONCE,
+)
 from muster.runtime.supervision import Background
 
 USB, TCP = "R58M123", "192.168.0.7:5555"
@@ -149,15 +154,29 @@ async def test_a_silent_phone_on_tcp_is_attached_anew_only_when_its_port_answers
         assert len(room.repairs.done) == before, "it answers, so it is left alone"
 
 
-async def test_a_phone_is_climbed_for_once_at_a_time_and_few_phones_at_once() -> None:
+async def test_a_phone_is_climbed_for_once_at_a_time_few_are_repaired_at_once_and_more_are_asked() -> None:
     async with ward() as room:
-        names = [room.add(f"USB{number}", f"P{number}") for number in range(12)]
+        names = [room.add(f"USB{number}", f"P{number}") for number in range(30)]
+        room.repairs.until = asyncio.Event()
         for name in names * 2:
             room.care.unresponsive(name)
         await room.clock.advance(1)
-        assert room.repairs.at_once_max == RECOVERIES_AT_ONCE
+        assert room.repairs.at_once_max == SILENT_PHONES_ASKED_AT_ONCE
+        await room.clock.advance(10)
+        assert len(room.repairs.done) == RECOVERIES_AT_ONCE
+        room.repairs.until.set()
         await room.clock.advance(200)
-        assert room.repairs.at_once == 0 and room.repairs.at_once_max == RECOVERIES_AT_ONCE
+        assert room.repairs.at_once == 0 and room.repairs.at_once_max == SILENT_PHONES_ASKED_AT_ONCE
+
+
+async def test_when_a_hub_dies_each_of_its_twenty_phones_is_reconnected_within_its_grace() -> None:
+    async with ward() as room:
+        names = [room.add(f"USB{number}", f"P{number}") for number in range(20)]
+        room.repairs.on_repair = lambda what: room.repairs.well.add(what.replace("reconnect USB", "P"))
+        for name in names:
+            room.care.unresponsive(name)
+        await room.clock.advance(DEVICE_GRACE_WAIT_MS / 1000)
+        assert sorted(room.repairs.done) == sorted(f"reconnect USB{number}" for number in range(20))
 
 
 async def test_three_failures_in_a_row_lead_into_quarantine_and_two_clean_probes_out() -> None:
