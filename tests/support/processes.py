@@ -12,8 +12,8 @@ from pathlib import Path
 
 from muster.runtime.settings import TABLE
 
-READY_SEC_MAX = 90.0
-STOP_SEC_MAX = 60.0
+READY_SEC_MAX = 200.0
+STOP_SEC_MAX = 120.0
 RUN_SEC_MAX = 170.0
 
 if sys.platform == "win32":
