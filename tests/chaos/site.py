@@ -42,7 +42,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     # Each step may be begun again when nobody knows how far it came.
     "steady": [{**_MARK, "idempotent": True}, _SHOT, {**_MARK_AGAIN, "idempotent": True}],
     # Long enough to be interrupted.
-    "slow": [{"id": "long", "kind": "adb", "command": f"echo {WORK} {{{{RUN_ID}}}} && sleep 3"}],
+    "slow": [{"id": "long", "kind": "adb", "command": f"echo {WORK} {{{{RUN_ID}}}} && sleep 60"}],
 }
 
 
