@@ -195,7 +195,8 @@ async def test_twenty_slots_for_a_hundred_phones_never_two_on_a_phone(tmp_path: 
         ended = [await finished_run(rigged.url, created["run_id"]) for created in runs]
         assert [run["counts"]["succeeded"] for run in ended] == [100, 100]
         spans = await command_spans(rigged, [task["device_id"] for task in ended[0]["tasks"]])
-    assert max(overlaps([span for of_phone in spans.values() for span in of_phone])) == 20, "all slots, never more"
+    # That all slots are in use is asked of longer tasks (test_hundred_phones): these may end before the last begins.
+    assert 1 < max(overlaps([span for of_phone in spans.values() for span in of_phone])) <= 20
     for texts_of_phone in spans.values():
         assert max(overlaps(texts_of_phone)) == 1, "never two on a phone"
     orders = {
