@@ -14,12 +14,13 @@ from tests.world.trace import Entry, Trace, Violation
 
 from muster.agent import journal_tables as tables
 from muster.agent.journal import JournaledTask
+from muster.agent.preflight.known_screen import GO_HOME
 from muster.contracts.events import EventType
 from muster.domain.task import TaskState
 
 IDLE_SEC = 3.0
 PROBE_WORK = "echo"
-NOT_OF_A_RUN = (PROBE_WORK, "screenshot", "push", "pull")
+NOT_OF_A_RUN = (PROBE_WORK, GO_HOME.split()[0], "screenshot", "push", "pull")
 # An agent that knows that an attempt is stale stops it; so long may it take, besides what its disk takes.
 STOP_SEC = 0.5
 Check = Callable[[Entry], None]

@@ -11,6 +11,7 @@ from tests.world.trace import Trace
 
 from muster.agent.ports import DeviceStatus, Fence, Phone, PhoneError, ShellOutput
 from muster.agent.preflight.device import PROBE
+from muster.agent.preflight.known_screen import GO_HOME
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 
@@ -101,6 +102,8 @@ class AttachedSimPhone:
         await self._work(command, self._phone.durations.uniform(0.05, 1.5))
         if command == PROBE:
             return ShellOutput(0, b"muster-probe\n1\n33\nSM-G991N\nsamsung\n", b"")
+        if command == GO_HOME:
+            return ShellOutput(0, b"", b"")
         if self._phone.failures.random() < self._phone.fails:
             return ShellOutput(1, b"", b"it did not work")
         self._phone.done.add((_work_of(command), command.rsplit(maxsplit=1)[-1]))

@@ -29,7 +29,7 @@ FOUND: dict[str, tuple[str, tuple[int, ...]]] = {
     ),
     "an agent that could not start for a full disk said so in a trace, when phones were cared for": (
         "an owner's error told as a group",
-        (209,),
+        (209, 3),
     ),
     "a picture's file stayed when a kill came between the store's answer and the file's removal": (
         "stored picture's file kept after a kill",

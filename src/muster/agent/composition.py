@@ -26,7 +26,8 @@ from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
 from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDeviceActions, NoDeviceCare, Phones, Task
 from muster.agent.preflight.gate import Gate
-from muster.agent.preflight.gates import GATES
+from muster.agent.preflight.gates import GATES, with_known_screen
+from muster.agent.preflight.known_screen import Screens, ScreenWatch
 from muster.agent.pull import PullLoop
 from muster.agent.readiness import ProbedReadiness
 from muster.agent.resume import resume
@@ -34,6 +35,7 @@ from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
 from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain import limits
+from muster.domain.task import TaskState
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
@@ -146,6 +148,7 @@ class Agent:
         self._sweeper = SpoolSweeper(self._spool, journal, narrator=self._narrator, clock=clock, rng=rng)
         self._sender.on_back = self._sweeper.wake
         self._news = asyncio.Event()
+        self._screens = Screens()
         ports.rack.subscribe(self._news)
         self._room = DiskRoom(
             (journal, self._spool),
@@ -165,6 +168,9 @@ class Agent:
         """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
         try:
             await self._spool.tidy()
+            for task in await self._ports.journal.open_tasks():
+                if task.state is TaskState.RUNNING:
+                    self._screens.lose(task.device_id)
             return await resume(self._ports.journal, self._narrator)
         except (JournalError, OSError) as error:
             raise AgentCannotStart(str(error)) from error
@@ -208,12 +214,12 @@ class Agent:
                 files_folder=settings.data_dir.absolute() / "files",
             ),
             ports.clock,
-            gates=ports.gates,
+            gates=with_known_screen(ports.gates, self._screens),
             verify=ports.verify_picture,
             readiness=readiness,
         )
         loop_parts = LoopParts(
-            CaredExecutor(ports.observer.executor(executor), ports.care),
+            CaredExecutor(ScreenWatch(ports.observer.executor(executor), self._screens, ports.rack.phones), ports.care),
             CaredLedger(ports.journal, ports.care),
             OnePhoneLocks(ports.locks, ports.rack.phones),
             self._narrator,

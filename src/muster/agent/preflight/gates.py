@@ -10,6 +10,7 @@ from muster.agent.preflight.battery import FitToWork
 from muster.agent.preflight.device import Answers, Present
 from muster.agent.preflight.emulator import EmulatorHealth, Emulators, NoEmulators
 from muster.agent.preflight.gate import Gate, Refused, Subject, Wait
+from muster.agent.preflight.known_screen import KnownScreen, Screens
 from muster.agent.preflight.quarantine import NotQuarantined
 from muster.agent.preflight.reserved import NotReserved
 from muster.domain.limits import EMULATOR_GATE_WAIT_MS
@@ -23,6 +24,11 @@ def gates(emulators: Emulators, emulator_wait_ms: int = EMULATOR_GATE_WAIT_MS) -
 
 
 GATES: Final = gates(NoEmulators())
+
+
+def with_known_screen(before: Sequence[Gate], screens: Screens) -> tuple[Gate, ...]:
+    """The same gates, and last of all: a phone that may show anything goes home."""
+    return (*before, KnownScreen(screens))
 
 
 async def pass_gates(subject: Subject, gates: Sequence[Gate] = GATES) -> DeviceFacts | Refused | Wait:
