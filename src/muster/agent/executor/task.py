@@ -122,8 +122,6 @@ class _Execution:
     silence: Silence
     state: State = field(default_factory=State)
     running: _Running | None = None
-    # The end of a step, told together with what comes next: one commit of the journal, and one fsync, for both.
-    held_back: StepProgress | None = None
     last_error: str | None = None
 
     async def run(self) -> TaskOutcome | NotReady:
@@ -201,7 +199,6 @@ class _Execution:
             action = next_action(program, self.state)
             match action:
                 case Finish(reason, failed_steps):
-                    await self._tell_held_back()
                     return self._finished(reason, failed_steps)
                 case SkipStep():
                     await self._skip(program.recipe.steps[action.index], action)
@@ -290,30 +287,19 @@ class _Execution:
 
     async def _tell(self, step: StepProgress) -> None:
         """The one way out for what a step says: no secret passes, whoever forgot to mask it (R7.2)."""
-        masked = self._masked(step)
-        before, self.held_back = self.held_back, None
-        if before is None:
-            await self.report.progress(masked)
-        else:
-            await asyncio.gather(self.report.progress(before), self.report.progress(masked))
-
-    async def _tell_held_back(self) -> None:
-        before, self.held_back = self.held_back, None
-        if before is not None:
-            await self.report.progress(before)
-
-    def _masked(self, step: StepProgress) -> StepProgress:
         mask = self.context.mask
-        return replace(
-            step,
-            log_snippet=step.log_snippet and mask(step.log_snippet),
-            error_message=step.error_message and mask(step.error_message),
+        await self.report.progress(
+            replace(
+                step,
+                log_snippet=step.log_snippet and mask(step.log_snippet),
+                error_message=step.error_message and mask(step.error_message),
+            )
         )
 
     async def _tell_end(self, step: Step, result: StepResult, outcome: StepOutcome) -> None:
         if result.reason is None:
             done = self._progress(step, StepState.COMPLETED)
-            self.held_back = self._masked(replace(done, exit_code=result.exit_code, log_snippet=result.snippet))
+            await self._tell(replace(done, exit_code=result.exit_code, log_snippet=result.snippet))
             return
         self.last_error = result.message
         reason = failure_reason(step, outcome)
