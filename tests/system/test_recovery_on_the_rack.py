@@ -127,6 +127,8 @@ async def test_quarantine_and_reservation_are_shown_where_the_heartbeat_looks(tm
 async def test_the_adb_server_is_ended_as_the_last_rung_and_the_watch_brings_all_phones_back(tmp_path: Path) -> None:
     async with ward(tmp_path) as room:
         names = [name_of(phone) for phone in room.phones]
+        assert not room.seen.adb_gone
         await room.repairs.restart_server()
         await until(lambda: room.seen.server_lost_at() is not None, within_sec=PATIENCE_SEC)
         await until(lambda: all(room.seen.find(name) is not None for name in names), within_sec=PATIENCE_SEC)
+        assert not room.seen.adb_gone

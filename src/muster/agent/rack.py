@@ -175,6 +175,11 @@ class AttachedRack:
         """The client of this node's adb server."""
         return self._adb
 
+    @property
+    def adb_gone(self) -> bool:
+        """The adb server does not answer. Before its first word after our start nobody knows."""
+        return self._server_lost_at is not None and not self.adb_ok
+
     def server_lost_at(self) -> float | None:
         """When the adb server was last seen to be gone, monotonic seconds."""
         return self._server_lost_at

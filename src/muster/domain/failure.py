@@ -54,6 +54,11 @@ class FailureReason(StrEnum):
         return _CLASSES[self]
 
     @property
+    def is_worth_another_attempt(self) -> bool:
+        """A fault of phone or infrastructure that may be gone at once; some only time or a hand mends."""
+        return self.failure_class in (FailureClass.DEVICE, FailureClass.INFRASTRUCTURE) and self not in _LASTING
+
+    @property
     def is_timeout(self) -> bool:
         """Counted under `timeout` in a run's summary (spec/03)."""
         return self.value.endswith("_timeout")
@@ -92,4 +97,5 @@ _CLASSES = MappingProxyType(
         _R.UNKNOWN: _C.INFRASTRUCTURE,
     }
 )
+_LASTING = frozenset({_R.NEEDS_USB_AUTHORIZATION, _R.BATTERY_LOW, _R.OVERHEATED, _R.QUARANTINED, _R.IDENTITY_CONFLICT})
 assert set(_CLASSES) == set(FailureReason), "every reason has a class"

@@ -56,8 +56,13 @@ async def test_a_fault_of_phone_or_infrastructure_is_tried_again_before_the_phon
         ]
 
 
-@pytest.mark.parametrize("reason", [FailureReason.ASSERTION_FAILED, FailureReason.PARAM_MISSING])
-async def test_a_fault_of_the_recipe_is_not_tried_again(tmp_path: Path, reason: FailureReason) -> None:
+@pytest.mark.parametrize(
+    "reason",
+    [FailureReason.ASSERTION_FAILED, FailureReason.PARAM_MISSING, FailureReason.QUARANTINED, FailureReason.BATTERY_LOW],
+)
+async def test_a_fault_of_the_recipe_or_one_that_only_time_mends_is_not_tried_again(
+    tmp_path: Path, reason: FailureReason
+) -> None:
     executor = FailsAtFirst(open_gates=True, reasons=[reason])
     async with at_work(tmp_path, executor) as stage:
         start = run_start("A", maxAttempts=3)

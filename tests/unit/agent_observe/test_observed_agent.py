@@ -48,6 +48,10 @@ class MemoryRack:
     adb_ok: bool = True
     adb_restarts: int = 0
 
+    @property
+    def adb_gone(self) -> bool:
+        return not self.adb_ok
+
     def subscribe(self, changed: asyncio.Event) -> None:
         pass
 

@@ -51,6 +51,11 @@ class WatchedRack(Protocol):
         ...
 
     @property
+    def adb_gone(self) -> bool:
+        """It has been found not to answer."""
+        ...
+
+    @property
     def adb_restarts(self) -> int:
         """Times it was gone and came back."""
         ...
@@ -239,7 +244,7 @@ class AgentObserver:
         link = self._link
         oldest_ms = journal.oldest.fact_ms if journal else None
         return Seen(
-            adb_ok=self._rack.adb_ok,
+            adb_ok=not self._rack.adb_gone,
             vendor_ok=self._rack.vendor_ok if self._identity.has_vendor else None,
             backend_age_sec=self._clock.monotonic() - link.answered_at,
             refused=next(iter(link.refused.values()), None),

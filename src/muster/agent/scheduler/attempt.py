@@ -6,7 +6,7 @@ from enum import Enum
 
 from muster.agent.ports import NotReady, Task, TaskOutcome
 from muster.agent.scheduler.reporter import TaskReporter
-from muster.domain.failure import FailureClass, FailureReason
+from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 from muster.runtime.logs import get_logger
 
@@ -81,7 +81,7 @@ class Attempt:
         reason = outcome.failure_reason
         if outcome.status is not TaskState.FAILED or reason is None or self.task.attempt >= self.task.run.max_attempts:
             return False
-        return reason.failure_class in (FailureClass.DEVICE, FailureClass.INFRASTRUCTURE)
+        return reason.is_worth_another_attempt
 
     # ---- how it ends -------------------------------------------------------------------------------------------------
 
