@@ -46,7 +46,7 @@ TELEMETRY_MAX = 2_000
 # One way, on average. A batch takes twice that: five a second at best.
 LATENCY_SEC = 0.1
 FRESH_SEC_MAX = 2.0
-FRESH_RUNS = 15
+FRESH_RUNS = 8
 START_MS = 1_800_000_000_000
 TOLD = (EventType.TASK_STARTED, EventType.TASK_FINISHED)
 STEP = {"id": "hello", "kind": "adb", "command": "echo hello"}
