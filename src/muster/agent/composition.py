@@ -68,6 +68,7 @@ class AgentSettings:
     upload_timeout_ms: int = limits.UPLOAD_TIMEOUT_MS_DEFAULT
     preflight_timeout_ms: int = limits.PREFLIGHT_TIMEOUT_MS
     device_grace_wait_ms: int = limits.DEVICE_GRACE_WAIT_MS
+    online_window_sec: float = limits.ONLINE_WINDOW_SEC
     allow_raw_shell: bool = False
     drain_grace_sec: float = DRAIN_GRACE_SEC
     state_dir: Path | None = None
@@ -209,6 +210,7 @@ class Agent:
                 upload_timeout_ms=settings.upload_timeout_ms,
                 preflight_timeout_ms=settings.preflight_timeout_ms,
                 device_grace_wait_ms=settings.device_grace_wait_ms,
+                online_window_sec=settings.online_window_sec,
                 allow_raw_shell=settings.allow_raw_shell,
                 secrets=ports.secrets,
                 files_folder=settings.data_dir.absolute() / "files",

@@ -13,7 +13,7 @@ from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_GRACE_WAIT_MS, RESERVATION_MINUTES_DEFAULT
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS, ONLINE_WINDOW_SEC, RESERVATION_MINUTES_DEFAULT
 from muster.domain.task import StepState, TaskState
 from muster.recipe.model import Recipe
 
@@ -369,6 +369,7 @@ class ExecutorSettings:
     upload_timeout_ms: int
     preflight_timeout_ms: int
     device_grace_wait_ms: int = DEVICE_GRACE_WAIT_MS
+    online_window_sec: float = ONLINE_WINDOW_SEC
     allow_raw_shell: bool = False
     secrets: NodeSecrets = NO_SECRETS
     # The node's file library (`agent/file_library.py`); None: it has none.

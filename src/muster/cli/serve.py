@@ -103,6 +103,7 @@ def agent(
         concurrency=settings.concurrency,
         upload_timeout_ms=settings.upload_timeout_ms,
         device_grace_wait_ms=settings.device_grace_wait_ms,
+        online_window_sec=settings.online_window_sec,
         secrets_file=settings.secrets_file,
         allow_raw_shell=settings.allow_raw_shell,
         allow_reboot=settings.allow_reboot,

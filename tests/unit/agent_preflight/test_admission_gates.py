@@ -94,6 +94,16 @@ async def test_a_reserved_phone_that_is_offline_is_skipped_as_any_other() -> Non
     assert isinstance(verdict, Refused) and verdict.status is TaskState.SKIPPED_OFFLINE
 
 
+@pytest.mark.parametrize(("window_sec", "is_online"), [(29, False), (40, True)])
+async def test_offline_begins_where_the_settings_say(window_sec: int, is_online: bool) -> None:
+    phones, clock = MemoryPhones(), ManualClock()
+    phones.add(MemoryPhone(), state=AttachState.OFFLINE, last_seen=0.0)
+    await clock.advance(30)
+    asked = subject(phones, clock)
+    asked.online_window_sec = window_sec
+    assert isinstance(await pass_gates(asked), Wait if is_online else Refused)
+
+
 async def test_a_quarantined_phone_that_is_offline_is_skipped_as_any_other() -> None:
     phones, clock = MemoryPhones(), ManualClock()
     phones.add(MemoryPhone(), state=AttachState.OFFLINE, last_seen=0.0, quarantined="3 tasks in a row failed")

@@ -155,6 +155,7 @@ class _Execution:
             self.context.settings.preflight_timeout_ms,
             DeviceFacts(task.device_id),
             deadline=self.context.task_deadline,
+            online_window_sec=self.context.settings.online_window_sec,
         )
         verdict = await self._gated(subject)
         if isinstance(verdict, Wait):

@@ -5,10 +5,9 @@ from types import MappingProxyType
 from typing import Final
 
 from muster.agent.ports import NOT_ATTACHED, DeviceStatus, PhoneError
-from muster.agent.preflight.gate import Refused, Wait
+from muster.agent.preflight.gate import Refused, Subject, Wait
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.domain.task import TaskState
 
 _MISSING: Final = (FailureReason.ADB_MISSING, "the phone is not attached: check its cable, hub and power")
@@ -26,22 +25,22 @@ _WORDS: Final[Mapping[AttachState, tuple[FailureReason, str]]] = MappingProxyTyp
 )
 
 
-def absent(status: DeviceStatus | None, now: float) -> Refused | Wait:
-    """What becomes of a task whose phone takes no commands at its turn. `now` is monotonic seconds.
+def absent(subject: Subject) -> Refused | Wait:
+    """What becomes of a task whose phone takes no commands at its turn.
 
     Offline by R8.1 (no sign of it within the window): skipped. Not allowed, which only somebody can change: failed.
     Online and yet not there: it gets its grace (R8.3).
     """
+    status = subject.status
     if status is None:
         return Refused(
             TaskState.SKIPPED_OFFLINE, FailureReason.ADB_MISSING, "this node has not seen the phone since it started"
         )
     error = gone(status)
-    is_online = status.last_seen is not None and now - status.last_seen <= ONLINE_WINDOW_SEC
     needs_somebody = status.problem is not None or status.state is AttachState.UNAUTHORIZED
     if needs_somebody:
         return Refused(TaskState.FAILED, error.reason, str(error))
-    if is_online or status.state is AttachState.DEVICE:
+    if subject.is_online(status) or status.state is AttachState.DEVICE:
         return Wait(error.reason, str(error))
     return Refused(TaskState.SKIPPED_OFFLINE, error.reason, f"Offline: {error}")
 

@@ -27,7 +27,7 @@ class Present:
         """Looks, asks nothing."""
         if subject.phones.find(subject.device_id) is not None:
             return None
-        return absent(subject.phones.status(subject.device_id), subject.clock.monotonic())
+        return absent(subject)
 
 
 class Answers:
@@ -37,7 +37,7 @@ class Answers:
         """Also learns the facts that a recipe's `when` may ask for."""
         phone = subject.phones.find(subject.device_id)
         if phone is None:
-            return absent(subject.phones.status(subject.device_id), subject.clock.monotonic())
+            return absent(subject)
         try:
             async with asyncio.timeout(subject.timeout_ms / 1000) as limit:
                 output = await phone.shell(PROBE)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from muster.agent.phone_clock import PhoneClock
-from muster.agent.ports import Phones
+from muster.agent.ports import DeviceStatus, Phones
 from muster.domain.failure import FailureReason
+from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.domain.task import TaskState
 from muster.recipe.conditions import DeviceFacts
 from muster.runtime.clock import Clock
@@ -34,6 +35,7 @@ class Subject:
     """The phone that wants to pass. Gates write into `facts` and `phone_clock` what they learn.
 
     `deadline`: the end of the task's own time (monotonic seconds), in which the gates' waiting counts too (spec/02).
+    `online_window_sec`: how old its last sign may be for it to be Online (R8.1).
     """
 
     device_id: str
@@ -43,6 +45,16 @@ class Subject:
     facts: DeviceFacts
     phone_clock: PhoneClock | None = None
     deadline: float = math.inf
+    online_window_sec: float = ONLINE_WINDOW_SEC
+
+    @property
+    def status(self) -> DeviceStatus | None:
+        """What the node knows of the phone now."""
+        return self.phones.status(self.device_id)
+
+    def is_online(self, status: DeviceStatus) -> bool:
+        """By R8.1: there was a sign of it within the window."""
+        return status.last_seen is not None and self.clock.monotonic() - status.last_seen <= self.online_window_sec
 
     @property
     def left_sec(self) -> float:

@@ -51,7 +51,7 @@ class KnownScreen:
             return None
         phone, now = subject.phones.find(subject.device_id), subject.clock.monotonic()
         if phone is None:
-            return absent(subject.phones.status(subject.device_id), now)
+            return absent(subject)
         fence = subject.phone_clock.fence(now + GO_HOME_SEC, now) if subject.phone_clock else None
         try:
             async with asyncio.timeout(GO_HOME_SEC) as limit:

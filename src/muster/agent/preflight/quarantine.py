@@ -2,7 +2,6 @@
 
 from muster.agent.preflight.gate import Refused, Subject
 from muster.domain.failure import FailureReason
-from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.domain.task import TaskState
 
 
@@ -11,9 +10,7 @@ class NotQuarantined:
 
     async def check(self, subject: Subject) -> Refused | None:
         """One that is Offline besides is left to the next gate: Offline is skipped, whatever else it is (R8.2)."""
-        status = subject.phones.status(subject.device_id)
-        if status is None or status.quarantined is None:
-            return None
-        if status.last_seen is None or subject.clock.monotonic() - status.last_seen > ONLINE_WINDOW_SEC:
+        status = subject.status
+        if status is None or status.quarantined is None or not subject.is_online(status):
             return None
         return Refused(TaskState.FAILED, FailureReason.QUARANTINED, f"in quarantine: {status.quarantined}")

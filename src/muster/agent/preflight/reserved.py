@@ -2,7 +2,6 @@
 
 from muster.agent.preflight.gate import Refused, Subject
 from muster.domain.failure import FailureReason
-from muster.domain.limits import ONLINE_WINDOW_SEC
 from muster.domain.task import TaskState
 
 
@@ -11,9 +10,7 @@ class NotReserved:
 
     async def check(self, subject: Subject) -> Refused | None:
         """The task ends at once and says who has the phone: a run does not wait for a person."""
-        status = subject.phones.status(subject.device_id)
-        if status is None or status.reserved is None:
-            return None
-        if status.last_seen is None or subject.clock.monotonic() - status.last_seen > ONLINE_WINDOW_SEC:
+        status = subject.status
+        if status is None or status.reserved is None or not subject.is_online(status):
             return None
         return Refused(TaskState.FAILED, FailureReason.DEVICE_RESERVED, status.reserved)
