@@ -21,6 +21,7 @@ else:
 log = get_logger()
 # Windows locks bytes, and nobody else can read those: one far behind the text that names the owner.
 _LOCKED_BYTE: Final = 1 << 30
+_LOOPBACK: Final = ("localhost", "::1", "[::1]")
 
 
 class AlreadyRunningError(Exception):
@@ -123,7 +124,9 @@ class DeviceFileLocks:
 
     def __init__(self, state_dir: Path, adb_server: tuple[str, int]) -> None:
         self._state_dir = state_dir
-        self._server = f"{adb_server[0]}:{adb_server[1]}"
+        host, port = adb_server
+        # One server of this PC, whatever it is called.
+        self._server = f"{'127.0.0.1' if host.lower() in _LOOPBACK else host.lower()}:{port}"
         self._held: dict[str, FileLock] = {}
         # Why no lock could be had for a phone, for as long as that is so.
         self._unlockable: dict[str, str] = {}

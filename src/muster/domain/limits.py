@@ -65,6 +65,8 @@ DEVICE_ACTION_EXPIRY_SEC: Final = 600
 COMMAND_REDELIVERY_SEC: Final = 5
 EVENT_BATCH_MAX: Final = 200
 OUTBOX_RETRY_LADDER_SEC: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+# A disk is near, and while it is full slots and phones are held: when there is room again, they go on at once.
+JOURNAL_RETRY_LADDER_SEC: Final = (0.5, 1.0, 2.0)
 DEGRADED_AFTER_FAILURES: Final = 5
 UPLOAD_URL_TTL_SEC: Final = 300
 

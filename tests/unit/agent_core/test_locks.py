@@ -64,6 +64,12 @@ def test_a_phone_is_one_agents_at_a_time(tmp_path: Path) -> None:
         assert theirs.acquire("A")
 
 
+def test_one_adb_server_has_one_set_of_locks_whatever_it_is_called(tmp_path: Path) -> None:
+    with DeviceFileLocks(tmp_path, ("127.0.0.1", 5037)) as one, DeviceFileLocks(tmp_path, ("LocalHost", 5037)) as two:
+        assert one.acquire("A")
+        assert not two.acquire("A")
+
+
 def test_the_same_id_at_another_adb_server_is_another_phone(tmp_path: Path) -> None:
     with DeviceFileLocks(tmp_path, SERVER) as one, DeviceFileLocks(tmp_path, ("127.0.0.1", 5038)) as two:
         assert one.acquire("A")

@@ -15,6 +15,7 @@ from muster.agent.ports import NotReady, Reporter, Task, TaskOutcome
 from muster.agent.resume import resume
 from muster.agent.scheduler.loop import TEARDOWN_SEC_MAX
 from muster.domain.failure import FailureReason
+from muster.domain.limits import JOURNAL_RETRY_LADDER_SEC
 from muster.domain.task import TaskState
 from muster.runtime.logs import configure_logs
 
@@ -83,6 +84,23 @@ async def test_a_phones_next_task_waits_until_the_end_of_a_queued_one_before_it_
         assert executor.started == [second.task_id]
         executor.let_end("A")
         await stage.finished(2)
+
+
+async def test_when_a_disk_that_was_full_for_long_has_room_again_an_end_is_recorded_within_seconds(
+    tmp_path: Path,
+) -> None:
+    executor, ledgers, clock = GatedExecutor(open_gates=True), Ledgers(), ManualClock()
+    async with at_work(tmp_path, executor, ledger=ledgers, clock=clock) as stage:
+        ledgers.ledger.full = 1_000_000
+        await stage.take("A")
+        await ledgers.ledger.has_asked("end", "A")
+        await clock.is_slept_on()
+        await clock.advance(600)
+        ledgers.ledger.full = 0
+        await clock.advance(1.2 * JOURNAL_RETRY_LADDER_SEC[-1])
+        assert JOURNAL_RETRY_LADDER_SEC[-1] <= 2
+        (event,) = await stage.finished(1)
+        assert event["status"] == "succeeded"
 
 
 async def test_the_end_of_a_later_task_does_not_hold_up_an_earlier_one(tmp_path: Path) -> None:

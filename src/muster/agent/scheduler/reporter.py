@@ -11,12 +11,13 @@ from muster.agent.ports import NotReady, StepProgress, Task, TaskOutcome
 from muster.agent.scheduler.parts import LoopParts
 from muster.contracts.events import TaskFinished, TaskProgress
 from muster.domain.failure import FailureReason
-from muster.domain.limits import OUTBOX_RETRY_LADDER_SEC
+from muster.domain.limits import JOURNAL_RETRY_LADDER_SEC
 from muster.domain.task import StepState, TaskState
 from muster.runtime.backoff import ladder_delay_sec
 from muster.runtime.logs import get_logger
 
 log = get_logger()
+LOG_EVERY: Final = 30
 SUPERSEDED: Final = "A stale attempt has ended, and nobody is told: another has taken its place"
 
 
@@ -134,5 +135,6 @@ class TaskReporter:
                 return await write()
             except JournalError as error:
                 failures += 1
-                log.error("The journal cannot be written; trying again", error=str(error), failures=failures)
-                await self._parts.clock.sleep(ladder_delay_sec(failures, OUTBOX_RETRY_LADDER_SEC, self._parts.rng))
+                if failures <= len(JOURNAL_RETRY_LADDER_SEC) or failures % LOG_EVERY == 0:
+                    log.error("The journal cannot be written; trying again", error=str(error), failures=failures)
+                await self._parts.clock.sleep(ladder_delay_sec(failures, JOURNAL_RETRY_LADDER_SEC, self._parts.rng))
