@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from muster.adb.client import AdbClient
+from muster.runtime.connections import Connections
 
 Script = Callable[["Peer"], Awaitable[object]]
 
@@ -66,8 +67,7 @@ class ScriptedServer:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._connections = Connections(self._run)
         self._errors: list[BaseException] = []
         self.port = 0
         self.connections = 0
@@ -81,12 +81,7 @@ class ScriptedServer:
         """Ends scripts that still run; raises the first failed assertion of those that ran."""
         assert self._server is not None
         self._server.close()
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # A script that was ended before it began has not hung up.
-        for writer in tuple(self._writers):
-            self._hang_up(writer)
+        await self._connections.close()
         await self._server.wait_closed()
         if self._errors:
             raise self._errors[0]
@@ -94,19 +89,15 @@ class ScriptedServer:
     @property
     def open_count(self) -> int:
         """Connections whose script has not ended."""
-        return len(self._tasks)
+        return len(self._connections)
 
     async def idle(self) -> None:
         """Waits until every connection's script has ended."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._connections.idle()
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
-        task = asyncio.get_running_loop().create_task(self._run(reader, writer), name=f"peer {self.connections}")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._connections.accept(reader, writer)
 
     async def _run(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -116,12 +107,6 @@ class ScriptedServer:
             pass  # the client hung up: what it made of that is asserted there
         except AssertionError as error:
             self._errors.append(error)
-        finally:
-            self._hang_up(writer)
-
-    def _hang_up(self, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-        self._writers.discard(writer)
 
 
 @asynccontextmanager

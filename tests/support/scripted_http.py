@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from muster.runtime.connections import Connections
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -48,13 +50,15 @@ async def scripted_peer(answers: Sequence[bytes], *, stays_open: bool = False) -
                 await reader.read()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    connections = Connections(serve)
+    server = await asyncio.start_server(connections.accept, "127.0.0.1", 0)
     peer.port = server.sockets[0].getsockname()[1]
-    async with server:
-        yield peer
+    try:
+        async with server:
+            yield peer
+    finally:
+        await connections.close()
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Asked:

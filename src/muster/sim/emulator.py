@@ -23,6 +23,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from muster.runtime.clock import SystemClock
+from muster.runtime.connections import Connections
 from muster.sim.adbd.daemon import LOOPBACK
 from muster.sim.characters import DURATION_SEC_MAX, Part
 from muster.sim.display import make_screen
@@ -150,9 +151,10 @@ class Emulator:
 
     async def run(self) -> int:
         """Runs until it is stopped or dies; returns the exit status. Raises EmulatorFailure when a port is taken."""
+        talks = Connections(self._serve_console)
         try:
             console = await asyncio.start_server(
-                self._serve_console, LOOPBACK, self._console_port, limit=CONSOLE_LINE_BYTES_MAX
+                talks.accept, LOOPBACK, self._console_port, limit=CONSOLE_LINE_BYTES_MAX
             )
         except OSError as error:
             raise EmulatorFailure(f"emulator: ERROR: port {self._console_port} is in use") from error
@@ -163,6 +165,7 @@ class Emulator:
         finally:
             boot.cancel()
             await asyncio.wait([boot])
+            await talks.close()
             await self._phone.close()
         if not self._ended.is_set():
             self._say("emulator: ERROR: the virtual device has died")

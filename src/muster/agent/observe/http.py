@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from muster.runtime.connections import Connections
 from muster.runtime.logs import get_logger
 
 log = get_logger()
@@ -47,19 +48,18 @@ class LoopbackServer:
         self._pages = pages
         self._exchange_sec = exchange_sec
         self._server: asyncio.Server | None = None
-        self._open: set[asyncio.Task[None]] = set()
+        # Whoever holds more connections than a scraper needs is not waited for.
+        self._connections = Connections(self._serve, at_once_max=CONNECTIONS_MAX)
 
     async def __aenter__(self) -> "LoopbackServer":
         """Raises OSError when the port is taken."""
-        self._server = await asyncio.start_server(self._accept, HOST, self._wanted, limit=HEAD_BYTES_MAX)
+        self._server = await asyncio.start_server(self._connections.accept, HOST, self._wanted, limit=HEAD_BYTES_MAX)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None, "it was opened"
         self._server.close()
-        for exchange in list(self._open):
-            exchange.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await self._connections.close()
         await self._server.wait_closed()
 
     @property
@@ -67,15 +67,6 @@ class LoopbackServer:
         """Where it answers."""
         assert self._server is not None, "it was opened"
         return f"http://{HOST}:{self._server.sockets[0].getsockname()[1]}"
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Whoever holds more connections than a scraper needs is not waited for.
-        if len(self._open) >= CONNECTIONS_MAX:
-            writer.transport.abort()
-            return
-        exchange = asyncio.create_task(self._serve(reader, writer), name="observe: exchange")
-        self._open.add(exchange)
-        exchange.add_done_callback(self._open.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
