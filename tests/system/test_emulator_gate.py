@@ -18,6 +18,7 @@ from muster.agent.rack import AttachedRack, RackSettings
 from muster.domain.failure import FailureReason
 from muster.recipe.conditions import DeviceFacts
 from muster.runtime.clock import SystemClock
+from muster.runtime.connections import Connections
 from muster.sim.emulator import install
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
@@ -133,13 +134,15 @@ async def test_an_emulator_whose_console_hangs_keeps_no_other_from_its_start(
 ) -> None:
     hung = asyncio.Event()
 
-    async def never_answers(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def never_answers(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         hung.set()
-        await writer.wait_closed()
+        while await reader.read(1_000):
+            pass
 
+    consoles = Connections(never_answers)
     async with (
         scene(tmp_path, monkeypatch, "adb_after: 0.1\nboot_after: 0.2\n") as room,
-        await asyncio.start_server(never_answers, "127.0.0.1", 0) as console,
+        await asyncio.start_server(consoles.accept, "127.0.0.1", 0) as console,
     ):
         starting = asyncio.create_task(room.emulators.start(console.sockets[0].getsockname()[1]))
         await hung.wait()
@@ -147,3 +150,4 @@ async def test_an_emulator_whose_console_hangs_keeps_no_other_from_its_start(
         assert not starting.done(), "it is still being asked to end"
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
+        await consoles.close()

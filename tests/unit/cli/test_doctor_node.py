@@ -20,6 +20,7 @@ from muster.cli.check_node import check_agent, check_disk, check_outbox, check_p
 from muster.cli.finding import Finding
 from muster.domain.limits import OUTBOX_OLD_SEC
 from muster.runtime.clock import SystemClock
+from muster.runtime.connections import Connections
 from muster.runtime.settings import Settings, load_settings
 
 
@@ -159,13 +160,14 @@ async def test_something_else_at_the_agents_address_is_no_agent(tmp_path: Path) 
         with contextlib.suppress(ConnectionError):
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b'"hello"' * 100_000)
             await writer.drain()
-        writer.close()
 
-    server = await asyncio.start_server(chatter, "127.0.0.1", 0)
+    connections = Connections(chatter)
+    server = await asyncio.start_server(connections.accept, "127.0.0.1", 0)
     (tmp_path / "agent").mkdir()
     (tmp_path / "agent" / "address").write_text(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with server:
         assert only(await check_agent(settings(tmp_path))).verdict == "warning"
+    await connections.close()
 
 
 # ---- all of it -------------------------------------------------------------------------------------------------------
