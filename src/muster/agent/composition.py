@@ -6,7 +6,7 @@ The process (`agent/main.py`) and the simulated world (`tests/world`) build thei
 import asyncio
 import importlib.metadata
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,7 +181,9 @@ class Agent:
         loop = self._scheduler(background)
         self._ports.observer.sees(loop, lambda: self._room.trouble, self._news.set)
         _ = background.start("disk", self._room.run())
-        self._sender.on_stale = loop.fence
+        # What the last process told may be called stale before its tasks are taken up.
+        stale: dict[str, int] = {}
+        self._sender.on_stale = lambda task_id, attempt: stale.update({task_id: attempt})
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
         _ = background.start("spool", self._sweeper.run())
@@ -190,7 +192,7 @@ class Agent:
         async with self._drained(loop):
             await self._ports.rack.wait_settled()
             # Only now: a task whose phone is not announced yet would be skipped as offline.
-            self._take_up(loop, resumed)
+            self._take_up(loop, resumed, stale)
             pulling = background.start("pull", self._pull(loop).run())
             try:
                 await self._told_the_backend()
@@ -265,10 +267,13 @@ class Agent:
             trouble=lambda: self._room.trouble,
         )
 
-    def _take_up(self, loop: SchedulerLoop, resumed: list[Task]) -> None:
+    def _take_up(self, loop: SchedulerLoop, resumed: list[Task], stale: Mapping[str, int]) -> None:
         if resumed:
             log.info("Queued tasks are taken up again", tasks=len(resumed))
             loop.submit(resumed)
+        self._sender.on_stale = loop.fence
+        for task_id, attempt in stale.items():
+            loop.fence(task_id, attempt)
 
     async def _told_the_backend(self) -> None:
         """Waits for a heartbeat with the settled rack to be accepted, so that `ready` means: runs find the phones."""
