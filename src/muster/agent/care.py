@@ -143,6 +143,10 @@ class PhoneCare:
         """See `DeviceCare`."""
         return await self._turns.go_on(self._name(device_id))
 
+    async def waited_in_vain(self, device_id: str) -> None:
+        """See `DeviceCare`."""
+        await self._turns.go_on(self._name(device_id))
+
     # ---- what an operator asks ---------------------------------------------------------------------------------------
 
     def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:

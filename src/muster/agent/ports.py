@@ -167,6 +167,10 @@ class DeviceCare(Protocol):
         """It answers whoever missed it: the ladder ends. False: a repair was under way; look at it once more."""
         ...
 
+    async def waited_in_vain(self, device_id: str) -> None:
+        """Whoever missed it goes on without it: from now on nothing is repaired under its hands."""
+        ...
+
 
 class NoDeviceCare:
     """`DeviceCare` of a node that can only wait."""
@@ -186,6 +190,9 @@ class NoDeviceCare:
     async def answered(self, device_id: str) -> bool:
         """See `DeviceCare`."""
         return True
+
+    async def waited_in_vain(self, device_id: str) -> None:
+        """See `DeviceCare`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,8 @@ class ProbedReadiness:
         except TimeoutError:
             if not limit.expired():
                 raise
+            # A step may fail and its task go on all the same, with its next one.
+            await self._care.waited_in_vain(device_id)
             return fault
 
     async def _look(self, device_id: str) -> NotReady | None:

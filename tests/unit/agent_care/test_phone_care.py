@@ -456,6 +456,21 @@ async def test_a_phone_that_answers_who_missed_it_is_not_repaired_under_its_hand
         assert room.repairs.done == []
 
 
+async def test_a_phone_is_not_repaired_under_the_hands_of_a_task_that_has_waited_for_it_in_vain_and_goes_on() -> None:
+    async with ward() as room:
+        name, room.repairs.until = room.add(USB), asyncio.Event()
+        await room.care.began(name)
+        room.care.unresponsive(name)
+        await room.clock.advance(4)
+        goes_on = asyncio.ensure_future(room.care.waited_in_vain(name))
+        await room.clock.advance(1)
+        assert room.repairs.done == [f"reconnect {USB}"] and not goes_on.done(), "not before the repair is over"
+        room.repairs.until.set()
+        await asyncio.wait_for(goes_on, 20)
+        await room.clock.advance(60)
+        assert room.repairs.done == [f"reconnect {USB}"]
+
+
 async def test_who_missed_a_phone_goes_on_when_the_repair_is_over_and_looks_at_it_once_more() -> None:
     async with ward() as room:
         name, room.repairs.until = room.add(USB), asyncio.Event()

@@ -7,7 +7,7 @@ import pytest
 from tests.support.phones import Answer, MemoryPhone, MemoryPhones, ended
 from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
-from muster.agent.ports import NotReady
+from muster.agent.ports import NoDeviceCare, NotReady
 from muster.agent.preflight.device import PROBE
 from muster.agent.readiness import ProbedReadiness
 from muster.domain.device import AttachState
@@ -18,6 +18,16 @@ HUNG = NotReady(R.DEVICE_UNRESPONSIVE, "no answer to a probe")
 GONE = NotReady(R.ADB_MISSING, "not attached")
 GRACE_SEC = 15.0
 Later = Sequence[tuple[float, AttachState]]
+
+
+class Noting(NoDeviceCare):
+    """Notes who goes on without the phone."""
+
+    def __init__(self) -> None:
+        self.in_vain: list[str] = []
+
+    async def waited_in_vain(self, device_id: str) -> None:
+        self.in_vain.append(device_id)
 
 
 async def wait(fault: NotReady, later: Later, *, boots: bool) -> NotReady | None:
@@ -37,7 +47,10 @@ async def wait(fault: NotReady, later: Later, *, boots: bool) -> NotReady | None
 
     life = asyncio.create_task(live())
     try:
-        return await ProbedReadiness(phones, LoopClock()).wait_ready(phone.device_id, fault, GRACE_SEC)
+        care = Noting()
+        found = await ProbedReadiness(phones, LoopClock(), care).wait_ready(phone.device_id, fault, GRACE_SEC)
+        assert care.in_vain == ([] if found is None else [phone.device_id])
+        return found
     finally:
         life.cancel()
 
