@@ -102,7 +102,7 @@ async def open_parts(
             chores = [
                 background.start("presence flush", parts.presence.keep_flushing(database)),
                 background.start("node watch", parts.watch.keep_watching()),
-                background.start("housekeeping", keep_house(database, clock)),
+                background.start("housekeeping", keep_house(database, objects, clock)),
                 background.start("event loop lag", parts.metrics.measure_lag()),
             ]
             try:

@@ -1,11 +1,13 @@
 """Pictures' bytes: a folder now; whatever else obstore speaks is one constructor away."""
 
 import asyncio
+import contextlib
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -17,6 +19,9 @@ from muster.domain.artifact_key import BUCKET
 
 if TYPE_CHECKING:
     from obstore import GetResult  # exists in its type stubs only
+
+
+_UNFINISHED: Final = re.compile(r"#\d+$")
 
 
 class ObjectsUnavailableError(Exception):
@@ -63,6 +68,15 @@ class Objects:
             raise ObjectsUnavailableError(str(error)) from error
         return _chunks(answer)
 
+    async def discard_unfinished(self, before_sec: float) -> int:
+        """Removes what writes left that a kill cut off before `before_sec` (a file's time); gives their number.
+
+        obstore writes `NAME#1` and renames it; no key has a `#` (domain/artifact_key.py). Looks at every file.
+        """
+        if self._folder is None:
+            return 0
+        return await asyncio.to_thread(_discard_unfinished, self._folder / BUCKET, before_sec)
+
     async def check(self) -> None:
         """Really asks the store. Raises ObjectsUnavailableError."""
         try:
@@ -72,6 +86,16 @@ class Objects:
                 break
         except (BaseError, OSError) as error:
             raise ObjectsUnavailableError(str(error)) from error
+
+
+def _discard_unfinished(folder: Path, before_sec: float) -> int:
+    discarded = 0
+    for path in folder.rglob("*#*"):
+        with contextlib.suppress(OSError):
+            if _UNFINISHED.search(path.name) and path.stat().st_mtime < before_sec:
+                path.unlink()
+                discarded += 1
+    return discarded
 
 
 def _sync(path: Path) -> None:

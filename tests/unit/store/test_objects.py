@@ -1,3 +1,4 @@
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -44,6 +45,21 @@ async def test_a_write_that_fails_leaves_the_old_object(tmp_path: Path) -> None:
         await objects.put("a/1.png", broken())
     assert await read(objects, "a/1.png") == b"old"
     assert files(tmp_path) == ["1.png"]
+
+
+async def test_what_a_kill_left_of_a_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    objects = Objects.in_folder(tmp_path)
+    key = artifact_key(video_id="a#1", node_id="#2", device_id="d", run_id="r", taken_at_ms=5_000)
+    await objects.put(key, chunks(b"whole"))
+    unfinished = (tmp_path / "artifacts" / key).with_name("5.png#1")
+    fresh = unfinished.with_name("6.png#12")
+    for path in (unfinished, fresh):
+        path.write_bytes(b"ha")
+    os.utime(unfinished, (1_000, 1_000))
+    assert await objects.discard_unfinished(2_000) == 1
+    assert await objects.discard_unfinished(2_000) == 0
+    assert sorted(files(tmp_path)) == ["5.png", "6.png#12"]
+    assert await read(objects, key) == b"whole"
 
 
 async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
