@@ -51,6 +51,20 @@ MENDED = (
     ),
     Mutant("repaired although it answers again", (_NOT_TOLD_THAT_IT_ANSWERS,), ("care", "hang")),
     one(
+        "repaired although nobody waits any more",
+        "agent.readiness",
+        "            await self._care.waited_in_vain(device_id)\n",
+        "",
+        faults="care hang lost cut",
+    ),
+    one(
+        "stale while the agent starts",
+        "agent.composition",
+        "        for task_id, attempt in stale.items():\n            loop.fence(task_id, attempt)\n",
+        "",
+        faults="renew hang kill cut",
+    ),
+    one(
         "an owner's error told as a group",
         "runtime.supervision",
         "            if group.exceptions != (error,):\n                raise\n",

@@ -50,6 +50,18 @@ UNIT_TESTED = {
         "unit/agent_care/test_phone_care.py",
         "test_a_phone_that_answers_who_missed_it_is_not_repaired_under_its_hands",
     ),
+    "an attempt that was called stale while the agent started was taken up all the same": (
+        "unit/agent_core/test_stale_at_start.py",
+        "test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_up",
+    ),
+    "a phone was repaired under the hands of a task that had waited for it in vain and went on": (
+        "unit/agent_care/test_phone_care.py",
+        "test_a_phone_is_not_repaired_under_the_hands_of_a_task_that_has_waited_for_it_in_vain_and_goes_on",
+    ),
+    "an end waited half a minute for a disk that had room again": (
+        "unit/agent_core/test_loop_ends.py",
+        "test_when_a_disk_that_was_full_for_long_has_room_again_an_end_is_recorded_within_seconds",
+    ),
     "a picture's file stayed when the journal could not record it (disk full)": (
         "unit/agent_core/test_spool.py",
         "test_a_picture_that_the_journal_does_not_take_leaves_no_file_behind",
