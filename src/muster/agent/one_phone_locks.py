@@ -1,30 +1,13 @@
 """Two names of one phone are one lock: tasks that queue under its id and under an alias never run at once (R6.3)."""
 
-from typing import Protocol
-
 from muster.agent.ports import Phones
-
-
-class Locks(Protocol):
-    """As `scheduler.parts.DeviceLocks`."""
-
-    def acquire(self, device_id: str) -> bool:
-        """At once, or False when somebody has it."""
-        ...
-
-    def release(self, device_id: str) -> None:
-        """Gives it back."""
-        ...
-
-    def why_refused(self, device_id: str) -> str:
-        """Why it was refused."""
-        ...
+from muster.agent.scheduler.parts import DeviceLocks
 
 
 class OnePhoneLocks:
     """Implements `DeviceLocks`. Asks at each start, so it holds too when two ids turn out to be one phone later on."""
 
-    def __init__(self, locks: Locks, phones: Phones) -> None:
+    def __init__(self, locks: DeviceLocks, phones: Phones) -> None:
         self._locks = locks
         self._phones = phones
         self._held: dict[str, str] = {}

@@ -131,13 +131,20 @@ def _end_withdrawal(state: SchedulerState, lane: Lane, event: Finished | PutBack
 
 
 def _begin_anew(state: SchedulerState, lane: Lane, task_id: str) -> None:
-    """Parked or recovered: another attempt has no claim to the place that the one before it was owed."""
+    """Another attempt has no claim to the place that the one before it was owed."""
+    if _forgo_claim(state, lane, task_id):
+        _line_up(state, lane)
+
+
+def _forgo_claim(state: SchedulerState, lane: Lane, task_id: str) -> bool:
+    """Parked or recovered: it is first in its queue, and owed nothing. False: it is neither."""
     if lane.parked == task_id:
         lane.parked = None
         _queue_first(lane, task_id)
-        _end_service(state, lane)
-    elif _is_owed(lane, task_id):
-        _end_service(state, lane)
+    elif not _is_owed(lane, task_id):
+        return False
+    _count_service(state, lane)
+    return True
 
 
 def _is_owed(lane: Lane, task_id: str) -> bool:
@@ -157,12 +164,7 @@ def _cancel(state: SchedulerState, task_id: str) -> Iterator[Effect]:
     if lane.running == task_id or task_id in lane.ending:
         yield Stop(task_id)
         return
-    if lane.parked == task_id:
-        lane.parked = None
-        _queue_first(lane, task_id)
-        _count_service(state, lane)
-    elif _is_owed(lane, task_id):
-        _count_service(state, lane)
+    _forgo_claim(state, lane, task_id)
     lane.ending.add(task_id)
     yield Withdrawn(task_id)
 
