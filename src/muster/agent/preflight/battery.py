@@ -30,7 +30,7 @@ class FitToWork:
 
     async def check(self, subject: Subject) -> Refused | None:
         """Asks the phone anew before it refuses."""
-        status = subject.phones.status(subject.device_id)
+        status = subject.status
         if status is None or judge(Reading(status.battery, status.temperature)) is None:
             return None
         return judge(await self._fresh(subject, status))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from muster.agent.phone_clock import PhoneClock
-from muster.agent.ports import PhoneError, ShellOutput
+from muster.agent.ports import Fence, PhoneError, ShellOutput
 from muster.agent.preflight.absence import absent
 from muster.agent.preflight.gate import Refused, Subject, Wait
 from muster.domain.failure import FailureReason
@@ -35,21 +35,9 @@ class Answers:
 
     async def check(self, subject: Subject) -> Refused | Wait | None:
         """Also learns the facts that a recipe's `when` may ask for."""
-        phone = subject.phones.find(subject.device_id)
-        if phone is None:
-            return absent(subject)
-        try:
-            async with asyncio.timeout(subject.timeout_ms / 1000) as limit:
-                output = await phone.shell(PROBE)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return _hangs(f"no answer to a probe within {subject.timeout_ms / 1000:g} s: the phone hangs")
-        except PhoneError as error:
-            if error.reason in TRANSIENT:
-                return Wait(error.reason, str(error))
-            return Refused(TaskState.FAILED, error.reason, str(error))
-        return self._judge(subject, output)
+        seconds = subject.timeout_ms / 1000
+        said = await ask(subject, PROBE, seconds, f"no answer to a probe within {seconds:g} s: the phone hangs")
+        return self._judge(subject, said) if isinstance(said, ShellOutput) else said
 
     def _judge(self, subject: Subject, output: ShellOutput) -> Refused | Wait | None:
         token, *values = output.stdout.decode("utf-8", "replace").splitlines() or [""]
@@ -68,6 +56,26 @@ class Answers:
             answered = subject.clock.monotonic()
             subject.phone_clock = PhoneClock.read(int(clock), answered, has_timeout=bool(timeout))
         return None
+
+
+async def ask(
+    subject: Subject, command: str, seconds: float, silent: str, fence: Fence | None = None
+) -> ShellOutput | Refused | Wait:
+    """What the phone says to a command; else what becomes of its task. `silent`: said when no answer comes in time."""
+    phone = subject.phones.find(subject.device_id)
+    if phone is None:
+        return absent(subject)
+    try:
+        async with asyncio.timeout(seconds) as limit:
+            return await phone.shell(command, fence=fence)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return _hangs(silent)
+    except PhoneError as error:
+        if error.reason in TRANSIENT:
+            return Wait(error.reason, str(error))
+        return Refused(TaskState.FAILED, error.reason, str(error))
 
 
 def _hangs(message: str) -> Wait:

@@ -119,7 +119,7 @@ class EmulatorHealth:
 
 def console_port(subject: Subject) -> int | None:
     """The port that names an emulator; None for every other phone, also one that this node has never seen."""
-    status = subject.phones.status(subject.device_id)
+    status = subject.status
     return emulator_port(status.runtime_handle if status else subject.device_id)
 
 

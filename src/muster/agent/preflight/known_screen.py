@@ -4,14 +4,12 @@ What this process saw is remembered, and what it found cut off when it started. 
 failed because the phone did as its recipe said, is left as it is.
 """
 
-import asyncio
 from typing import Final
 
-from muster.agent.ports import Executor, NotReady, PhoneError, Phones, Reporter, Task, TaskOutcome
-from muster.agent.preflight.absence import absent
-from muster.agent.preflight.device import TRANSIENT
+from muster.agent.ports import Executor, NotReady, Phones, Reporter, Task, TaskOutcome
+from muster.agent.preflight.device import ask
 from muster.agent.preflight.gate import Refused, Subject, Wait
-from muster.domain.failure import FailureClass, FailureReason
+from muster.domain.failure import FailureClass
 from muster.domain.task import TaskState
 from muster.runtime.logs import get_logger
 
@@ -49,21 +47,11 @@ class KnownScreen:
         """Sends the phone to its home screen, where nobody knows what it shows."""
         if not self._screens.is_unknown(subject.phones.resolve(subject.device_id)):
             return None
-        phone, now = subject.phones.find(subject.device_id), subject.clock.monotonic()
-        if phone is None:
-            return absent(subject)
+        now = subject.clock.monotonic()
         fence = subject.phone_clock.fence(now + GO_HOME_SEC, now) if subject.phone_clock else None
-        try:
-            async with asyncio.timeout(GO_HOME_SEC) as limit:
-                await phone.shell(GO_HOME, fence=fence)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            return Wait(FailureReason.DEVICE_UNRESPONSIVE, f"no home screen within {GO_HOME_SEC:g} s")
-        except PhoneError as error:
-            if error.reason in TRANSIENT:
-                return Wait(error.reason, str(error))
-            return Refused(TaskState.FAILED, error.reason, str(error))
+        said = await ask(subject, GO_HOME, GO_HOME_SEC, f"no home screen within {GO_HOME_SEC:g} s", fence)
+        if isinstance(said, (Refused, Wait)):
+            return said
         log.info("Back to the home screen: the last task was cut off")
         self._screens.found(subject.phones.resolve(subject.device_id))
         return None
