@@ -29,7 +29,7 @@ FOUND: dict[str, tuple[str, tuple[int, ...]]] = {
     ),
     "an agent that could not start for a full disk said so in a trace, when phones were cared for": (
         "an owner's error told as a group",
-        (209, 3),
+        (14, 209),
     ),
     "a picture's file stayed when a kill came between the store's answer and the file's removal": (
         "stored picture's file kept after a kill",
@@ -47,7 +47,7 @@ UNIT_TESTED = {
         "test_a_batch_takes_of_each_subject_its_oldest_without_a_gap",
     ),
     "a phone's connection was made anew although it answered its waiting task again": (
-        "unit/agent_care/test_phone_care.py",
+        "unit/agent_care/test_repair_turns.py",
         "test_a_phone_that_answers_who_missed_it_is_not_repaired_under_its_hands",
     ),
     "an attempt that was called stale while the agent started was taken up all the same": (
@@ -55,7 +55,7 @@ UNIT_TESTED = {
         "test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_up",
     ),
     "a phone was repaired under the hands of a task that had waited for it in vain and went on": (
-        "unit/agent_care/test_phone_care.py",
+        "unit/agent_care/test_repair_turns.py",
         "test_a_phone_is_not_repaired_under_the_hands_of_a_task_that_has_waited_for_it_in_vain_and_goes_on",
     ),
     "an end waited half a minute for a disk that had room again": (

@@ -35,7 +35,6 @@ from muster.agent.scheduler.loop import DeviceLocks, LoopParts, SchedulerLoop
 from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.agent.spool import DiskSpool, SpoolSweeper
 from muster.domain import limits
-from muster.domain.task import TaskState
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
@@ -169,10 +168,7 @@ class Agent:
         """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
         try:
             await self._spool.tidy()
-            for task in await self._ports.journal.open_tasks():
-                if task.state is TaskState.RUNNING:
-                    self._screens.lose(task.device_id)
-            return await resume(self._ports.journal, self._narrator)
+            return await resume(self._ports.journal, self._narrator, self._screens.lose)
         except (JournalError, OSError) as error:
             raise AgentCannotStart(str(error)) from error
 
@@ -183,7 +179,7 @@ class Agent:
         _ = background.start("disk", self._room.run())
         # What the last process told may be called stale before its tasks are taken up.
         stale: dict[str, int] = {}
-        self._sender.on_stale = lambda task_id, attempt: stale.update({task_id: attempt})
+        self._sender.on_stale = stale.__setitem__
         _ = background.start("outbox", self._sender.run())
         _ = background.start("heartbeat", self._heartbeats(loop).run())
         _ = background.start("spool", self._sweeper.run())
