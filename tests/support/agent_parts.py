@@ -13,7 +13,8 @@ from muster.agent.intake import plan_of
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.link import LinkBroken, LinkError
 from muster.agent.narrate import Narrator
-from muster.agent.ports import Reporter, RunPlan, StepProgress, Task, TaskOutcome
+from muster.agent.observe.port import NoObserver
+from muster.agent.ports import Executor, Reporter, RunPlan, StepProgress, Task, TaskOutcome
 from muster.contracts.api import UploadRequest, UploadTicket
 from muster.contracts.commands import PullAnswer, RunStart, TaskAssignment
 from muster.contracts.events import CallbackAnswer, EventVerdict
@@ -147,6 +148,9 @@ class MemoryBackend:
             await self.changed.wait_for(lambda: bool(self.unacknowledged()))
         return PullAnswer(commands=self.unacknowledged())
 
+    async def leave(self) -> None:
+        """As `composition.NodeLink`: nobody waits for the seat."""
+
     def unacknowledged(self) -> list[dict[str, Any]]:
         acknowledged = {event["payload"]["command_id"] for event in self.applied if event["type"] == "command_ack"}
         return [command for command in self.commands if command.get("command_id") not in acknowledged]
@@ -255,6 +259,16 @@ class GatedExecutor:
         """Waits until so many tasks have started in all."""
         async with asyncio.timeout(within_sec), self.changed:
             await self.changed.wait_for(lambda: len(self.started) >= count)
+
+
+class Replaced(NoObserver):
+    """In an agent's parts: its tasks are executed by the test."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def executor(self, executor: Executor) -> Executor:
+        return self._executor
 
 
 @dataclass

@@ -207,8 +207,6 @@ class Emulator:
                 writer.write(answer.encode())
         except (ValueError, ConnectionError):
             pass  # a line without an end, or nobody there any more: both end this console only
-        finally:
-            writer.close()
 
     def _console_answer(self, words: list[str]) -> str | None:  # noqa: PLR0911 - one answer per command
         match words:

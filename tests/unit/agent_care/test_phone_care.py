@@ -1,21 +1,14 @@
 """What is done for phones beside their tasks, on a clock that a test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from tests.support.manual_clock import ManualClock
-from tests.support.phones import MemoryPhone, MemoryPhones, Told, plan
-from tests.support.phones import task as some_task
+from tests.support.phones import MemoryPhone
+from tests.support.ward import TCP, USB, Ward, ward
 
-from muster.agent.care import LOST_FIRST_SEC, CareParts, PhoneCare
-from muster.agent.cared_parts import CaredExecutor
-from muster.agent.ports import NotReady, Reporter, ReserveTerms, Task, TaskOutcome
-from muster.agent.quarantine_book import QuarantineBook
-from muster.agent.repairs import RepairFailed
+from muster.agent.ports import ReserveTerms
 from muster.agent.reservations import Reservations
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
@@ -26,108 +19,10 @@ from muster.domain.limits import (
     RECOVERIES_AT_ONCE,
     SILENT_PHONES_ASKED_AT_ONCE,
 )
-from muster.runtime.supervision import Background
-
-USB, TCP = "R58M123", "192.168.0.7:5555"
-HUNG = FailureReason.DEVICE_UNRESPONSIVE
-
-
-@dataclass
-class ScriptedRepairs:
-    """Implements `Repairs`. `well`: phones that answer; `open_ports`; what was done is kept in order."""
-
-    clock: ManualClock
-    well: set[str] = field(default_factory=set)
-    open_ports: set[str] = field(default_factory=set)
-    done: list[str] = field(default_factory=list)
-    on_repair: Callable[[str], None] = lambda _: None
-    look_until: asyncio.Event | None = None
-    fails: str | None = None
-    until: asyncio.Event | None = None
-    at_once: int = 0
-    at_once_max: int = 0
-
-    async def answers(self, device_id: str) -> bool:
-        self.at_once += 1
-        self.at_once_max = max(self.at_once, self.at_once_max)
-        try:
-            await self.clock.sleep(0.1 if device_id in self.well else 3.0)
-        finally:
-            self.at_once -= 1
-        return device_id in self.well
-
-    async def port_answers(self, handle: str) -> bool:
-        self.done.append(f"look {handle}")
-        if self.look_until is not None:
-            await self.look_until.wait()
-        return handle in self.open_ports
-
-    async def reconnect(self, handle: str) -> None:
-        self._do(f"reconnect {handle}")
-        if self.until is not None:
-            await self.until.wait()
-
-    async def reattach(self, handle: str) -> None:
-        self._do(f"reattach {handle}")
-        if self.until is not None:
-            await self.until.wait()
-
-    async def reboot(self, handle: str) -> None:
-        self._do(f"reboot {handle}")
-
-    async def restart_server(self) -> None:
-        self._do("restart server")
-
-    def _do(self, what: str) -> None:
-        self.done.append(what)
-        if self.fails is not None:
-            raise RepairFailed(self.fails)
-        self.on_repair(what)
-
-
-@dataclass
-class Ward:
-    """A care under test and what surrounds it."""
-
-    care: PhoneCare
-    repairs: ScriptedRepairs
-    phones: MemoryPhones
-    book: QuarantineBook
-    reservations: Reservations
-    clock: ManualClock
-    announced: list[float]
-    server_lost: list[float]
-
-    def add(self, handle: str, device_id: str = "A", **fields: object) -> str:
-        self.phones.add(MemoryPhone(device_id, handle), **fields)  # type: ignore[arg-type]
-        return device_id
-
-    async def fail(self, device_id: str, times: int, reason: FailureReason | None = HUNG) -> None:
-        for _ in range(times):
-            await self.care.began(device_id)
-            self.care.left(device_id)
-            await self.care.ended(device_id, reason)
 
 
 def back(room: Ward, name: str) -> None:
     room.phones.add(MemoryPhone(name, TCP))
-
-
-@asynccontextmanager
-async def ward(folder: Path | None = None, *, may_reboot: bool = False) -> AsyncIterator[Ward]:
-    clock, phones = ManualClock(), MemoryPhones()
-    repairs = ScriptedRepairs(clock)
-    book = QuarantineBook(folder / "quarantine.json" if folder else None, clock)
-    await book.load()
-    reservations = Reservations(folder / "reservations.json" if folder else None, clock)
-    await reservations.load()
-    announced, lost = list[float](), list[float]()
-    parts = CareParts(
-        phones, repairs, book, clock, lambda: announced.append(clock.monotonic()), lambda: lost[-1] if lost else None,
-        reservations=reservations, may_reboot=may_reboot, grace_ms=DEVICE_GRACE_WAIT_MS,
-    )  # fmt: skip
-    async with PhoneCare(parts) as care:
-        yield Ward(care, repairs, phones, book, reservations, clock, announced, lost)
 
 
 async def test_a_silent_phone_on_a_cable_is_reconnected_and_asked_again() -> None:
@@ -379,142 +274,3 @@ async def test_the_adb_server_is_restarted_when_no_phone_answers_any_more_and_no
             room.care.unresponsive(name)
         await room.clock.advance(60)
         assert room.repairs.done.count("restart server") == 1, "not again so soon"
-
-
-class Hanging:
-    """An executor whose task goes on until it is stopped."""
-
-    async def execute(self, task: Task, report: Reporter) -> TaskOutcome | NotReady:
-        await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
-
-
-async def test_a_phone_is_busy_until_its_task_has_left_it_also_when_that_is_stopped() -> None:
-    async with ward() as room, Background() as background:
-        name = room.add(USB)
-        task, report = some_task(plan({"id": "hello", "kind": "adb", "command": "id"}), name), Told()
-        running = background.start("t", CaredExecutor(Hanging(), room.care).execute(task, report))
-        await room.clock.advance(0)
-        assert "a task is running" in (room.care.refusal(name, DeviceActionKind.REBOOT) or "")
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        assert room.care.refusal(name, DeviceActionKind.REBOOT) is None
-
-
-async def test_what_was_asked_for_before_a_task_began_is_not_done_under_its_hands() -> None:
-    async with ward() as room:
-        name = room.add(USB)
-        await room.fail(name, 1)
-        await room.care.began(name)
-        await room.clock.advance(60)
-        assert room.repairs.done == [], "the last task missed it, and the next one is at work"
-        room.care.unresponsive(name)
-        await room.clock.advance(4)
-        assert room.repairs.done == [f"reconnect {USB}"], "this one misses it too, and waits"
-
-
-async def test_a_task_that_misses_its_phone_while_it_is_still_looked_after_for_the_last_one_has_it_repaired() -> None:
-    async with ward() as room:
-        name = room.add(USB)
-        await room.fail(name, 1)
-        await room.care.began(name)
-        room.care.unresponsive(name)
-        await room.clock.advance(4)
-        assert room.repairs.done == [f"reconnect {USB}"]
-
-
-async def test_a_task_begins_when_the_repair_of_its_phone_is_over() -> None:
-    async with ward() as room:
-        name, over = room.add(USB), asyncio.Event()
-        room.repairs.until = over
-        room.care.begin(name, DeviceActionKind.RECONNECT)
-        await room.clock.advance(1)
-        beginning = asyncio.ensure_future(room.care.began(name))
-        await room.clock.advance(1)
-        assert room.repairs.done == [f"reconnect {USB}"] and not beginning.done()
-        over.set()
-        await asyncio.wait_for(beginning, 20)
-
-
-async def test_an_operators_repair_is_not_done_to_a_phone_on_which_a_task_has_begun_meanwhile() -> None:
-    async with ward() as room:
-        name = room.add(USB)
-        room.care.begin(name, DeviceActionKind.REBOOT)
-        await room.care.began(name)
-        await room.clock.advance(1)
-        assert room.repairs.done == []
-
-
-async def test_a_phone_that_answers_who_missed_it_is_not_repaired_under_its_hands() -> None:
-    async with ward() as room:
-        name = room.add(USB)
-        await room.care.began(name)
-        room.care.unresponsive(name)
-        await room.clock.advance(1)
-        assert await room.care.answered(name)
-        await room.clock.advance(60)
-        assert room.repairs.done == []
-
-
-async def test_a_phone_is_not_repaired_under_the_hands_of_a_task_that_has_waited_for_it_in_vain_and_goes_on() -> None:
-    async with ward() as room:
-        name, room.repairs.until = room.add(USB), asyncio.Event()
-        await room.care.began(name)
-        room.care.unresponsive(name)
-        await room.clock.advance(4)
-        goes_on = asyncio.ensure_future(room.care.waited_in_vain(name))
-        await room.clock.advance(1)
-        assert room.repairs.done == [f"reconnect {USB}"] and not goes_on.done(), "not before the repair is over"
-        room.repairs.until.set()
-        await asyncio.wait_for(goes_on, 20)
-        await room.clock.advance(60)
-        assert room.repairs.done == [f"reconnect {USB}"]
-
-
-async def test_who_missed_a_phone_goes_on_when_the_repair_is_over_and_looks_at_it_once_more() -> None:
-    async with ward() as room:
-        name, room.repairs.until = room.add(USB), asyncio.Event()
-        await room.care.began(name)
-        room.care.unresponsive(name)
-        await room.clock.advance(4)
-        answered = asyncio.ensure_future(room.care.answered(name))
-        await room.clock.advance(1)
-        assert room.repairs.done == [f"reconnect {USB}"] and not answered.done()
-        room.repairs.until.set()
-        assert not await asyncio.wait_for(answered, 20)
-
-
-async def test_who_waited_for_another_repair_looks_again_whether_a_task_has_begun_meanwhile() -> None:
-    async with ward() as room:
-        name, over = room.add(USB), asyncio.Event()
-        room.repairs.until = over
-        room.care.unresponsive(name)
-        room.care.begin(name, DeviceActionKind.RECONNECT)
-        await room.clock.advance(1)
-        beginning = asyncio.ensure_future(room.care.began(name))
-        await room.clock.advance(4)
-        assert not beginning.done(), "the operator's repair goes on, and the ladder waits for it too"
-        over.set()
-        await asyncio.wait_for(beginning, 20)
-        await room.clock.advance(60)
-        assert room.repairs.done == [f"reconnect {USB}"]
-
-
-async def test_a_phone_that_is_looked_for_is_left_alone_when_a_task_began_while_it_waited_for_an_operators_repair() -> (
-    None
-):
-    async with ward() as room:
-        name, looked, over = room.add(TCP), asyncio.Event(), asyncio.Event()
-        room.repairs.open_ports, room.repairs.look_until, room.repairs.until = {TCP}, looked, over
-        room.phones.lose(name)
-        await room.clock.advance(LOST_FIRST_SEC + 2)
-        room.care.begin(name, DeviceActionKind.RECONNECT)
-        await room.clock.advance(1)
-        beginning = asyncio.ensure_future(room.care.began(name))
-        await room.clock.advance(1)
-        looked.set()
-        await room.clock.advance(1)
-        over.set()
-        await asyncio.wait_for(beginning, 20)
-        await room.clock.advance(1)
-        assert room.repairs.done.count(f"reattach {TCP}") == 1

@@ -14,6 +14,7 @@ from tests.support.agent_parts import (
     GatedExecutor,
     MemoryBackend,
     MemoryLocks,
+    Replaced,
     command,
     opened_journal,
     run_start,
@@ -27,8 +28,7 @@ from muster.agent.composition import Agent, AgentPorts, AgentSettings
 from muster.agent.disk_room import LOOK_SEC, DiskRoom, Written
 from muster.agent.group_commit import GroupCommit
 from muster.agent.journal import JournalError
-from muster.agent.observe.port import NoObserver
-from muster.agent.ports import DeviceStatus, Executor, Phone, SpoolError
+from muster.agent.ports import DeviceStatus, Phone, SpoolError
 from muster.agent.spool import DiskSpool
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
@@ -168,28 +168,11 @@ class NoPhones:
         return device_id
 
 
-class Leaving(MemoryBackend):
-    """`composition.NodeLink`."""
-
-    async def leave(self) -> None:
-        """Nobody waits for the seat."""
-
-
-class Replaced(NoObserver):
-    """Tasks are executed by the test."""
-
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
-
-    def executor(self, executor: Executor) -> Executor:
-        return self._executor
-
-
 @dataclass
 class Node:
     """A whole agent at work on a disk of the test's."""
 
-    backend: Leaving
+    backend: MemoryBackend
     executor: GatedExecutor
     disk: FaultyDisk
     clock: ManualClock
@@ -222,7 +205,7 @@ class Node:
 
 @asynccontextmanager
 async def node(folder: Path) -> AsyncIterator[Node]:
-    clock, free, backend, executor = ManualClock(), Free(), Leaving(), GatedExecutor()
+    clock, free, backend, executor = ManualClock(), Free(), MemoryBackend(), GatedExecutor()
     settings = AgentSettings("http://none", "PC-01", folder, None, ("127.0.0.1", 1), None, drain_grace_sec=0.0)
     with FaultyDisk(folder) as disk:
         async with opened_journal(folder, open_commits=partial(GroupCommit, busy_sec=0.0)) as journal:

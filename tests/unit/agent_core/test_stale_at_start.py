@@ -11,6 +11,7 @@ from tests.support.agent_parts import (
     GatedExecutor,
     MemoryBackend,
     MemoryLocks,
+    Replaced,
     accept,
     narrator,
     opened_journal,
@@ -23,8 +24,6 @@ from tests.support.phones import MemoryPhone, MemoryPhones
 from tests.support.waiting import until
 
 from muster.agent.composition import Agent, AgentPorts, AgentSettings
-from muster.agent.observe.port import NoObserver
-from muster.agent.ports import Executor
 from muster.contracts.events import EventVerdict
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
@@ -46,21 +45,6 @@ class SlowRack:
         await self.settled.wait()
 
 
-class Leaving(MemoryBackend):
-    async def leave(self) -> None:
-        pass
-
-
-@dataclass
-class Replaced(NoObserver):
-    """Puts the test's executor in the place of the agent's."""
-
-    instead: GatedExecutor = field(default_factory=GatedExecutor)
-
-    def executor(self, executor: Executor) -> Executor:
-        return self.instead
-
-
 async def test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_up(tmp_path: Path) -> None:
     start = run_start("A", "B")
     stale, fresh = tasks_of(start)
@@ -72,14 +56,22 @@ async def test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_u
         is_stale = event["payload"].get("task_id") == stale.task_id
         return EventVerdict(event_id=event["event_id"], ok=False, status=409) if is_stale else None
 
-    backend, rack, observer = Leaving(judge=judge), SlowRack(), Replaced(instead=GatedExecutor(open_gates=True))
+    backend, rack, executor = MemoryBackend(judge=judge), SlowRack(), GatedExecutor(open_gates=True)
     for device in ("A", "B"):
         rack.phones.add(MemoryPhone(device))
     clock, locks = SystemClock(), MemoryLocks()
     settings = AgentSettings("http://none", NODE, tmp_path, None, ("127.0.0.1", 1), None, drain_grace_sec=0.0)
     async with opened_journal(tmp_path) as journal:
         ports = AgentPorts(
-            clock, seeded(), id_source(clock), backend, journal, rack, locks, tmp_path / "spool", observer=observer
+            clock,
+            seeded(),
+            id_source(clock),
+            backend,
+            journal,
+            rack,
+            locks,
+            tmp_path / "spool",
+            observer=Replaced(executor),
         )
         working = asyncio.create_task(Agent(settings, ports).run(lambda _line: None))
         try:
@@ -91,7 +83,7 @@ async def test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_u
             async with asyncio.timeout(20):
                 while await journal.open_tasks():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
-            assert observer.instead.started == [fresh.task_id]
+            assert executor.started == [fresh.task_id]
             assert [payload["task_id"] for payload in backend.of("task_finished")] == [fresh.task_id]
         finally:
             working.cancel()

@@ -72,9 +72,6 @@ class Backend(MemoryBackend):
         answer = await super().pull(wait_ms)
         return PullAnswer(commands=answer.commands, now=SystemClock().now_ms() + self.ahead_ms)
 
-    async def leave(self) -> None:
-        pass
-
 
 @dataclass
 class Watched:
