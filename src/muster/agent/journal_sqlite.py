@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from muster.agent import journal_counts as counts
+from muster.agent import journal_pictures as pictures
 from muster.agent import journal_tables as tables
 from muster.agent.group_commit import Commits, GroupCommit, OpenCommits, Work
 from muster.agent.journal import (
@@ -211,7 +212,7 @@ class SqliteJournal:
         if is_told:
             self._tell(connection, finished.model_copy(update={"seq": seq}), finished.task_id)
         if finished.artifact is not None:
-            tables.drop_told_picture(connection, finished.task_id, finished.artifact.storage_path)
+            pictures.drop_told(connection, finished.task_id, finished.artifact.storage_path)
         over = tables.finish_run_if_over(connection, finished)
         if over is not None:
             self._tell(connection, over, over.run_id)
@@ -248,33 +249,33 @@ class SqliteJournal:
 
     async def spool_add(self, artifact: SpooledArtifact) -> None:
         """See `SpoolLedger`."""
-        await self._write(lambda connection: tables.add_picture(connection, artifact))
+        await self._write(lambda connection: pictures.add(connection, artifact))
 
     async def spool_bytes(self) -> int:
         """See `SpoolLedger`."""
-        return await self._read(tables.picture_bytes)
+        return await self._read(pictures.total_bytes)
 
     async def spool_stored(self, name: str, storage_path: str) -> None:
         """See `SpoolLedger`."""
-        await self._write(lambda connection: tables.mark_stored(connection, name, storage_path))
+        await self._write(lambda connection: pictures.mark_stored(connection, name, storage_path))
 
     async def spool_refused(self, name: str, message: str) -> None:
         """See `SpoolLedger`."""
-        await self._write(lambda connection: tables.mark_refused(connection, name, message))
+        await self._write(lambda connection: pictures.mark_refused(connection, name, message))
 
     async def spool_leftovers(self, limit: int) -> Sequence[Leftover]:
         """See `SpoolLedger`."""
-        return await self._read(lambda connection: tables.leftovers(connection, self._spool_folder, limit))
+        return await self._read(lambda connection: pictures.leftovers(connection, self._spool_folder, limit))
 
     async def spool_names(self) -> frozenset[str]:
         """See `SpoolLedger`."""
-        return await self._read(tables.picture_names)
+        return await self._read(pictures.names)
 
     async def tell_stored(self, name: str, stored: ArtifactStored) -> bool:
         """See `SpoolLedger`."""
 
         def work(connection: sqlite3.Connection) -> bool:
-            if not tables.drop_picture(connection, name):
+            if not pictures.drop(connection, name):
                 return False
             seq = tables.next_seq(connection, stored.task_id)
             self._tell(connection, stored.model_copy(update={"seq": seq}), stored.task_id)
