@@ -65,6 +65,13 @@ MENDED = (
         faults="renew hang kill cut",
     ),
     one(
+        "stale, and then a kill",
+        "agent.resume",
+        "        if known.is_stale:\n",
+        "        if False:\n",
+        faults="renew hang kill cut",
+    ),
+    one(
         "an owner's error told as a group",
         "runtime.supervision",
         "            if group.exceptions != (error,):\n                raise\n",

@@ -29,7 +29,7 @@ class JournalError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JournaledTask:
-    """An open task as the journal has it."""
+    """An open task as the journal has it. `is_stale`: the backend has called this attempt so, and it has not ended."""
 
     task_id: str
     run_id: str
@@ -37,6 +37,7 @@ class JournaledTask:
     attempt: int
     state: TaskState
     started_at_ms: int | None
+    is_stale: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,21 @@ class OutboxEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class StaleAttempt:
+    """The backend has handed out a higher attempt of the task than this one."""
+
+    task_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
-    """The backend refused this event for good, and said why."""
+    """The backend refused this event for good, and said why; `stale`: for the attempt that it tells of."""
 
     position: int
     status: int
     message: str
+    stale: StaleAttempt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +206,10 @@ class Outbox(Protocol):
         ...
 
     async def settle(self, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
-        """Forgets what was accepted, moves what was refused for good to the dead letters."""
+        """Forgets what was accepted, moves what was refused for good to the dead letters, and marks stale attempts.
+
+        What is marked is no other's transition: whoever executes the task ends it, or the next start does.
+        """
         ...
 
     async def depth(self) -> OutboxDepth:

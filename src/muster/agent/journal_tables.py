@@ -12,6 +12,7 @@ from muster.agent.journal import (
     OutboxDepth,
     OutboxEvent,
     Refusal,
+    StaleAttempt,
 )
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
@@ -33,7 +34,7 @@ from muster.domain.task import OPEN_TASK_STATES, SOURCES, TaskState
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # AUTOINCREMENT: a position is never used again, so the order of `position` is the order of recording for ever.
 # The counts are kept by triggers, in the transaction itself: counting a backlog of days would read all of it.
 SCHEMA = """
@@ -72,6 +73,8 @@ ADDED_BY_2 = """
 CREATE TABLE cancellations (subject TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX outbox_by_time ON outbox (created_at_ms);
 """
+# Version 3: the highest attempt of a task that the backend has called stale.
+ADDED_BY_3 = "ALTER TABLE tasks ADD COLUMN stale_attempt INTEGER NOT NULL DEFAULT 0;"
 
 
 def prepare(connection: Connection) -> None:
@@ -81,7 +84,7 @@ def prepare(connection: Connection) -> None:
         raise JournalError(
             f"it was written by a newer muster (version {version} of the file, known is {SCHEMA_VERSION})"
         )
-    steps = (SCHEMA, ADDED_BY_2)[version:]
+    steps = (SCHEMA, ADDED_BY_2, ADDED_BY_3)[version:]
     if steps:
         connection.executescript(f"BEGIN; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
@@ -172,10 +175,10 @@ def open_runs(connection: Connection) -> list[RunStart]:
 def open_tasks(connection: Connection) -> list[JournaledTask]:
     """In the order of acceptance."""
     rows = connection.execute(
-        "SELECT task_id, run_id, device_id, attempt, state, started_at_ms FROM tasks"
+        "SELECT task_id, run_id, device_id, attempt, state, started_at_ms, attempt <= stale_attempt FROM tasks"
         " WHERE state IN ('queued', 'running', 'waiting') ORDER BY position"
     )
-    return [JournaledTask(t, r, d, attempt, TaskState(state), at) for t, r, d, attempt, state, at in rows]
+    return [JournaledTask(t, r, d, n, TaskState(state), at, bool(stale)) for t, r, d, n, state, at, stale in rows]
 
 
 # ---- the life of a task: one conditional UPDATE for each transition --------------------------------------------------
@@ -351,8 +354,10 @@ def _batch(
 
 
 def settle(connection: Connection, accepted: Sequence[int], refused: Sequence[Refusal]) -> None:
-    """Forgets the accepted, buries the refused; the oldest dead letters make room."""
+    """Forgets the accepted, buries the refused, marks stale attempts; the oldest dead letters make room."""
     for refusal in refused:
+        if refusal.stale is not None:
+            _mark_stale(connection, refusal.stale)
         connection.execute(
             "INSERT OR IGNORE INTO dead_letters SELECT position, event_id, body, ?, ? FROM outbox WHERE position = ?",
             (refusal.status, refusal.message, refusal.position),
@@ -365,6 +370,12 @@ def settle(connection: Connection, accepted: Sequence[int], refused: Sequence[Re
             " (SELECT position FROM dead_letters ORDER BY position DESC LIMIT ?)",
             (DEAD_LETTERS_MAX,),
         )
+
+
+def _mark_stale(connection: Connection, stale: StaleAttempt) -> None:
+    connection.execute(
+        "UPDATE tasks SET stale_attempt = MAX(stale_attempt, ?) WHERE task_id = ?", (stale.attempt, stale.task_id)
+    )
 
 
 def depth(connection: Connection) -> OutboxDepth:

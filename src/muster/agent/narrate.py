@@ -28,6 +28,7 @@ from muster.runtime.clock import Clock
 FIRST_SEQ = 1
 # What is told of a task outside its recipe's steps, in the form of steps.
 GRACE_STEP = ("PREFLIGHT", DEVICE_PREFLIGHT)
+STALE = "this attempt is stale"
 CUT_OFF = "the node agent ended while this task was running"
 ATTEMPT_STEP = ("REPORT", ATTEMPT_END)
 
@@ -170,6 +171,13 @@ class Narrator:
 
     def cancelled(self, task: JournaledTask) -> TaskFinished:
         """It was asked to end while the agent was not there to do it."""
+        return self._cancelled(task, "cancelled; the node agent ended before it could stop the task")
+
+    def fenced(self, task: JournaledTask) -> TaskFinished:
+        """It was called stale, and the agent ended before it could stop the task; for the journal only."""
+        return self._cancelled(task, STALE)
+
+    def _cancelled(self, task: JournaledTask, message: str) -> TaskFinished:
         now = self.clock.now_ms()
         return TaskFinished(
             node_id=self.node_id,
@@ -181,7 +189,7 @@ class Narrator:
             attempt=task.attempt,
             status=TaskState.CANCELLED,
             failure_reason=FailureReason.CANCELLED,
-            error_message="cancelled; the node agent ended before it could stop the task",
+            error_message=message,
             timings=Timings(started_at=task.started_at_ms, ended_at=now),
         )
 

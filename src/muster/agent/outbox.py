@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, TypeVar
 
-from muster.agent.journal import JournalError, Outbox, Refusal
+from muster.agent.journal import JournalError, Outbox, Refusal, StaleAttempt
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_final_refusal, is_unauthorized
 from muster.agent.waiting import set_within
 from muster.contracts.events import STALE_ATTEMPT_STATUS, CallbackAnswer, EventVerdict, NodeHeartbeat, envelope
@@ -63,7 +63,7 @@ class OutboxSender:
     """One request at a time. What piles up meanwhile makes the next batch."""
 
     def __init__(self, outbox: Outbox, link: BackendLink, *, clock: Clock, rng: random.Random, new_id: NewId) -> None:
-        # Told of an attempt that the backend calls stale: task_id, attempt.
+        # Told of an attempt that the backend calls stale (task_id, attempt) before the journal marks it.
         self.on_stale: Callable[[str, int], None] = lambda _task_id, _attempt: None
         # Told when the backend takes events again after an outage.
         self.on_back: Callable[[], None] = lambda: None
@@ -245,10 +245,12 @@ class OutboxSender:
             status=verdict.status,
             error=message,
         )
+        stale = None
         if verdict.status == STALE_ATTEMPT_STATUS and "task_id" in payload and "attempt" in payload:
-            self.on_stale(payload["task_id"], payload["attempt"])
+            stale = StaleAttempt(payload["task_id"], payload["attempt"])
+            self.on_stale(stale.task_id, stale.attempt)
         if item.position is not None:
-            refused.append(Refusal(item.position, verdict.status, message))
+            refused.append(Refusal(item.position, verdict.status, message, stale))
 
 
 async def _in_time(asked: Awaitable[T]) -> T:

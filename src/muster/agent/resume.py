@@ -20,8 +20,8 @@ async def resume(
 ) -> list[Task]:
     """Answers the tasks to be taken up again: queued ones, parked ones, and those cut off that have an attempt left.
 
-    Those that were under way and have none end as `node_restarted`; those that were asked to end end. `on_cut_off`
-    is told each phone on which one was under way.
+    Those that were under way and have none end as `node_restarted`; those that were asked to end end; of what the
+    backend called stale nobody is told. `on_cut_off` is told each phone on which one was under way.
     """
     plans = {start.run_id: plan_of(start) for start in await journal.open_runs()}
     cancelled = await journal.cancelled_tasks()
@@ -30,7 +30,10 @@ async def resume(
         plan = plans.get(known.run_id, "the journal has no such run")
         if known.state is TaskState.RUNNING:
             on_cut_off(known.device_id)
-        if known.task_id in cancelled:
+        if known.is_stale:
+            log.warning("A stale attempt is not taken up", task_id=known.task_id, attempt=known.attempt)
+            await journal.fence_task(narrator.fenced(known))
+        elif known.task_id in cancelled:
             await journal.end_task(narrator.cancelled(known))
         elif isinstance(plan, str):
             assignment = TaskAssignment(task_id=known.task_id, device_id=known.device_id, attempt=known.attempt)

@@ -1,11 +1,13 @@
 """After `kill -9`: nothing recorded is lost, nothing hangs, nothing is told twice (R1.9)."""
 
 import sqlite3
+from itertools import accumulate
 from pathlib import Path
 
+import pytest
 from tests.support.agent_parts import accept, narrator, opened_journal, run_start, tasks_of, told, types_of, uuid
 
-from muster.agent.journal_tables import SCHEMA
+from muster.agent.journal_tables import ADDED_BY_2, SCHEMA
 from muster.agent.ports import TaskOutcome
 from muster.agent.resume import resume
 from muster.domain.task import TaskState
@@ -84,9 +86,10 @@ async def test_what_was_asked_to_end_ends_as_cancelled_whatever_it_was_doing(tmp
         assert [(end["device_id"], end["status"]) for end in ends] == [("A", "cancelled"), ("B", "cancelled")]
 
 
-async def test_a_journal_of_the_first_version_is_taken_over(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "schema"), enumerate(accumulate((SCHEMA, ADDED_BY_2)), start=1))
+async def test_a_journal_of_an_older_version_is_taken_over(tmp_path: Path, version: int, schema: str) -> None:
     with sqlite3.connect(tmp_path / "journal.sqlite3") as old:
-        old.executescript(f"{SCHEMA} PRAGMA user_version = 1;")
+        old.executescript(f"{schema} PRAGMA user_version = {version};")
     old.close()
     async with opened_journal(tmp_path) as journal:
         await accept(journal, run_start("A"))

@@ -6,7 +6,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from muster.agent.journal import JournalError, TaskLedger
-from muster.agent.narrate import Narrator
+from muster.agent.narrate import STALE, Narrator
 from muster.agent.ports import NotReady, StepProgress, Task, TaskOutcome
 from muster.agent.scheduler.parts import LoopParts
 from muster.contracts.events import TaskFinished, TaskProgress
@@ -106,7 +106,7 @@ class TaskReporter:
 
     async def fenced(self) -> None:
         """The attempt is stale: it is over here, and nobody is told, for somebody else tells the truth."""
-        payload = self._finished(TaskOutcome(TaskState.CANCELLED, FailureReason.CANCELLED, "this attempt is stale"))
+        payload = self._finished(TaskOutcome(TaskState.CANCELLED, FailureReason.CANCELLED, STALE))
         await self._journaled(lambda: self._ledger.fence_task(payload))
         log.warning("A stale attempt is stopped", task_id=self._task.task_id, attempt=self._task.attempt)
 
