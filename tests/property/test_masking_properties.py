@@ -14,10 +14,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.examples import examples
 
-from muster.agent.executor.masking import MASK, Mask
 from muster.agent.executor.words import exit_message, snippet
 from muster.recipe.render import Values, render_command
 from muster.runtime.logs import configure_logs, get_logger, masked_logs
+from muster.runtime.masking import MASK, Mask
 
 SECRETS = st.text(
     st.one_of(st.sampled_from("aB1 '\"\\$%&<>/+é한"), st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc"])),

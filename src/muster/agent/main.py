@@ -11,7 +11,6 @@ from pathlib import Path
 from muster.agent.care import CareParts, PhoneCare
 from muster.agent.composition import Agent, AgentCannotStart, AgentPorts, AgentSettings
 from muster.agent.emulators import EmulatorProcesses, EmulatorSettings
-from muster.agent.executor.masking import Mask
 from muster.agent.half_done import remove_half_done
 from muster.agent.http_link import HttpLink
 from muster.agent.instance import Instance
@@ -31,6 +30,7 @@ from muster.client.http import MusterClient
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
 from muster.runtime.logs import bind_context, masked_logs
+from muster.runtime.masking import Mask
 from muster.runtime.private_folder import make_private
 
 __all__ = ["AgentCannotStart", "AgentSettings", "open_ports", "run_agent"]

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from muster.agent.executor.masking import Mask
 from muster.agent.phone_clock import FENCE_SEC_MIN, PhoneClock
 from muster.agent.ports import (
     ExecutorSettings,
@@ -21,6 +20,7 @@ from muster.domain.failure import FailureReason
 from muster.recipe.model import AssertStep, StepBase
 from muster.recipe.render import Values, layered
 from muster.runtime.clock import Clock
+from muster.runtime.masking import Mask
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from muster.agent.executor.context import StepResult, TaskContext
 from muster.agent.executor.kinds import StepKinds
-from muster.agent.executor.masking import Mask
 from muster.agent.executor.pictures import VerifyPicture, whole_png_in_thread
 from muster.agent.executor.silence import Silence
 from muster.agent.file_library import FileRefused
@@ -49,6 +48,7 @@ from muster.recipe.render import RenderError
 from muster.recipe.template import TemplateError
 from muster.runtime.clock import Clock
 from muster.runtime.logs import bind_context, get_logger
+from muster.runtime.masking import Mask
 from muster.runtime.supervision import raise_first
 
 log = get_logger()

@@ -3,8 +3,8 @@
 import re
 from typing import Final
 
-from muster.agent.executor.masking import Mask
 from muster.domain import limits
+from muster.runtime.masking import Mask
 
 _TAIL_CHARS_MAX: Final = 300
 # Control characters (but tab and line end) from a phone have no place in a log, a terminal or a database.

@@ -1,13 +1,13 @@
 """`assert`: what an earlier step said, against what the recipe expects."""
 
 from muster.agent.executor.context import StepResult, TaskContext
-from muster.agent.executor.masking import Mask
 from muster.agent.executor.words import decode, tail
 from muster.agent.ports import ShellOutput
 from muster.domain.failure import FailureReason
 from muster.recipe.model import AssertStep, OutputExpectation
 from muster.recipe.patterns import compile_pattern
 from muster.recipe.render import Values, render_text
+from muster.runtime.masking import Mask
 
 _SHOWN_CHARS_MAX = 200
 

@@ -1,4 +1,4 @@
-"""A node's secrets taken out of whatever a person or a disk gets to see, by value (R7.2)."""
+"""Secrets taken out of whatever people or disks get to see (R7.2): known ones by value, passwords of addresses by place."""
 
 import html
 import json
@@ -13,6 +13,15 @@ _PREFIX_CHARS_MIN: Final = 4
 _SHELL_SPECIAL: Final = re.compile(r"([^A-Za-z0-9_@%+=:,./-])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HEX: Final = re.compile(r"%[0-9A-F]{2}")
+_USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#@:]*:)?[^\s/?#]*@")
+
+
+def hide_passwords(text: str) -> str:
+    """`text` with `***` for the password of every address in it: `http://muster:***@pc-1:8700`.
+
+    A name without a password goes too: such a one is often a token.
+    """
+    return _USER_INFO.sub(lambda found: f"{found[1] or ''}{MASK}@", text)
 
 
 class Mask:
