@@ -122,13 +122,13 @@ class Faulty(GatedExecutor):
 class HeldLedger:
     """A `TaskLedger` that takes its time: what is in `held` is written only when the test opens `gate`.
 
-    `full`: so many writes of ends fail first, as on a full disk; `loses_progress`: none of it can be written.
+    `full`: so many writes of ends fail first, as on a full disk; what is in `refused` cannot be written at all.
     """
 
     journal: SqliteJournal
     held: set[str] = field(default_factory=set)
     full: int = 0
-    loses_progress: bool = False
+    refused: set[str] = field(default_factory=set)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -144,6 +144,8 @@ class HeldLedger:
             self.changed.notify_all()
         if what in self.held:
             await self.gate.wait()
+        if what in self.refused:
+            raise JournalError("disk full")
 
     async def begin_task(self, started: TaskStarted) -> bool:
         await self._pass("begin", started.device_id)
@@ -151,8 +153,6 @@ class HeldLedger:
 
     async def record_progress(self, progress: TaskProgress) -> None:
         await self._pass("progress", progress.device_id)
-        if self.loses_progress:
-            raise JournalError("disk full")
         await self.journal.record_progress(progress)
 
     async def end_task(self, finished: TaskFinished) -> bool:

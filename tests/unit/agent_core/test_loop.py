@@ -181,7 +181,7 @@ async def test_progress_that_cannot_be_recorded_does_not_fail_the_step(tmp_path:
             await report.progress(step(StepState.COMPLETED))
             return TaskOutcome(TaskState.SUCCEEDED)
 
-    ledger = lambda journal: HeldLedger(journal, loses_progress=not can_record)  # noqa: E731
+    ledger = lambda journal: HeldLedger(journal, refused=set() if can_record else {"progress"})  # noqa: E731
     async with at_work(tmp_path, Talkative(), ledger=ledger) as stage:
         await stage.take("A")
         (event,) = await stage.finished(1)

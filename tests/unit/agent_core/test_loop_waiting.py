@@ -11,9 +11,10 @@ from tests.support.agent_parts import (
     run_start,
     told,
 )
-from tests.support.loop_stage import HANGS, OFFLINE, Faulty, ScriptedReadiness, at_work, told_of
+from tests.support.loop_stage import HANGS, OFFLINE, Faulty, HeldLedger, ScriptedReadiness, at_work, told_of
 from tests.support.manual_clock import ManualClock, settle
 
+from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.ports import NotReady, Reporter, Task
 from muster.agent.resume import resume
 from muster.domain.task import TaskState
@@ -40,6 +41,44 @@ async def test_a_phone_that_another_agent_uses_gives_its_slot_to_others_and_is_s
             ("task_progress", "waiting", 1), ("task_started", "running", 1), ("task_progress", "completed", 1),
             ("task_finished", "succeeded", 1),
         ]  # fmt: skip
+
+
+async def test_a_disk_that_cannot_be_told_of_the_wait_for_a_lock_does_not_lengthen_it(tmp_path: Path) -> None:
+    clock, executor = ManualClock(), GatedExecutor(open_gates=True)
+    async with at_work(
+        tmp_path, executor, clock=clock, ledger=lambda journal: HeldLedger(journal, refused={"park"})
+    ) as stage:
+        stage.locks.elsewhere.add("A")
+        (task,) = await stage.take("A")
+        await clock.is_slept_on()
+        await clock.advance(5)
+        stage.locks.elsewhere.clear()
+        await clock.advance(1)
+        await stage.finished(1)
+        assert executor.started == [task.task_id]
+
+
+async def test_a_wait_for_a_lock_is_told_as_soon_as_the_disk_takes_it(tmp_path: Path) -> None:
+    clock, executor = ManualClock(), GatedExecutor(open_gates=True)
+    ledgers: list[HeldLedger] = []
+
+    def full(journal: SqliteJournal) -> HeldLedger:
+        ledgers.append(HeldLedger(journal, refused={"park"}))
+        return ledgers[0]
+
+    async with at_work(tmp_path, executor, clock=clock, ledger=full) as stage:
+        stage.locks.elsewhere.add("A")
+        await stage.take("A")
+        await clock.is_slept_on()
+        began_ms = clock.now_ms()
+        await clock.advance(5)
+        ledgers[0].refused.clear()
+        await clock.advance(5)
+        (waiting,) = [event["payload"] for event in await told(stage.journal) if event["type"] == "task_progress"]
+        assert (waiting["status"], waiting["wait_until"]) == ("waiting", began_ms + 1_800_000)
+        stage.locks.elsewhere.clear()
+        await clock.advance(1)
+        await stage.finished(1)
 
 
 async def test_a_task_says_that_it_waits_for_another_agent_and_until_when(tmp_path: Path) -> None:

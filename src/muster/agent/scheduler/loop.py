@@ -320,8 +320,10 @@ class SchedulerLoop:
         device_id = task.device_id
         deadline = clock.monotonic() + DEVICE_LOCK_WAIT_SEC
         with bind_context(run_id=task.run.run_id, device_id=device_id):
-            _ = await known.reporter.parked(_refused(locks.why_refused(device_id)), DEVICE_LOCK_WAIT_SEC)
+            park = known.reporter.parking(_refused(locks.why_refused(device_id)), DEVICE_LOCK_WAIT_SEC)
+        is_parked = False
         while task.task_id in self._known and clock.monotonic() < deadline:
+            is_parked = is_parked or await park()
             await clock.sleep(LOCK_LOOK_SEC)
             if locks.acquire(device_id):
                 locks.release(device_id)

@@ -74,13 +74,32 @@ class TaskReporter:
 
     async def parked(self, fault: NotReady, grace_sec: float) -> bool:
         """`→ waiting` without a slot. False: the journal has no such open attempt."""
+        payload = self._waits(fault, grace_sec)
+        return await self._journaled(lambda: self._ledger.park_task(payload))
+
+    def parking(self, fault: NotReady, grace_sec: float) -> Callable[[], Awaitable[bool]]:
+        """As `parked`, for whoever has something else to do while the disk is full: each call tries once.
+
+        False: the journal could not be written, so nothing has happened.
+        """
+        payload = self._waits(fault, grace_sec)
+
+        async def park() -> bool:
+            try:
+                _ = await self._ledger.park_task(payload)
+            except JournalError:
+                return False
+            return True
+
+        return park
+
+    def _waits(self, fault: NotReady, grace_sec: float) -> TaskProgress:
         until_ms = self._parts.clock.now_ms() + round(grace_sec * 1000)
-        payload = self._narrator.waiting(self._task, fault, until_ms)
         self._fault = fault
         log.warning(
             "The task waits without a slot", reason=fault.reason, error=fault.message, for_sec=round(grace_sec, 1)
         )
-        return await self._journaled(lambda: self._ledger.park_task(payload))
+        return self._narrator.waiting(self._task, fault, until_ms)
 
     async def retried(self, outcome: TaskOutcome) -> bool:
         """This attempt has failed and the next one is queued. False: the journal has no such open attempt."""
