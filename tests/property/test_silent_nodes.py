@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.backend import NodeTask, Rig, RigThread
 from tests.support.examples import examples
+from tests.support.manual_clock import ManualClock
 
+from muster.backend.presence import Presence
+from muster.backend.watch_nodes import Patience, Silence
+from muster.contracts.events import DeviceReport, NodeHeartbeat
+from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
 from muster.domain.limits import NODE_LOST_AFTER_SEC_DEFAULT, ONLINE_WINDOW_SEC
 from muster.domain.run import conclude
@@ -60,6 +65,53 @@ def test_the_truth_wins_in_whatever_order_it_comes(
         await agree(rig, run_id, dict(zip([task.device_id for task in tasks], ends, strict=True)))
 
     backend.run(example(backend.rig))
+
+
+# Time that passes between two looks, and how far somebody sets the clock in between; None: a heartbeat comes.
+weather = st.lists(
+    st.tuples(st.none() | st.integers(0, ONLINE_WINDOW_SEC * 1000), st.integers(-(10**8), 10**8)), max_size=60
+)
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(weather)
+def test_who_is_silent_is_judged_by_the_time_that_passed_however_the_clock_is_set(
+    steps: list[tuple[int | None, int]],
+) -> None:
+    clock = ManualClock()
+    presence, node = Presence(clock, ONLINE_WINDOW_SEC), "PC-01"
+    silence = Silence(presence, clock, Patience())
+    awake_ms, silent_ms = 0, None
+    for passes_ms, set_by_ms in steps:
+        clock.set_wall(set_by_ms / 1000)
+        if passes_ms is None:
+            presence.heartbeat(f"{clock.now_ms()}-{awake_ms}-{silent_ms}", beat(node, clock))
+            silent_ms = 0
+        clock.jump((passes_ms or 0) / 1000)
+        awake_ms += passes_ms or 0
+        silent_ms = None if silent_ms is None else silent_ms + (passes_ms or 0)
+        silence.stay_awake()
+        is_online = silent_ms is not None and silent_ms <= ONLINE_WINDOW_SEC * 1000
+        assert presence.is_node_online(node) == is_online
+        assert [presence.is_device_online(device) for device in presence.known_devices()] in ([], [is_online])
+        long_ms = awake_ms if silent_ms is None else silent_ms
+        assert silence.is_unreachable(node) == (long_ms > ONLINE_WINDOW_SEC * 1000)
+        assert silence.is_lost(node) == (long_ms > NODE_LOST_AFTER_SEC_DEFAULT * 1000)
+
+
+def beat(node_id: str, clock: ManualClock) -> NodeHeartbeat:
+    phone = DeviceReport(device_id="A", runtime_handle="usb:A", state=AttachState.DEVICE, age_ms=0)
+    return NodeHeartbeat(
+        node_id=node_id,
+        timestamp=clock.now_ms(),
+        connected_devices_count=1,
+        running_devices_count=0,
+        queue_devices_count=0,
+        vendor_ws_ok=True,
+        agent_version="0.1.0",
+        outbox_depth=0,
+        devices=[phone],
+    )
 
 
 async def agree(rig: Rig, run_id: str, ends: dict[str, str | None]) -> None:

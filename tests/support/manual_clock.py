@@ -38,6 +38,10 @@ class ManualClock:
         """Moves time on at once, as a machine that slept: whoever waits is woken by the next `advance`."""
         self._elapsed += seconds
 
+    def set_wall(self, seconds: float) -> None:
+        """Somebody sets the wall clock, on or back: no time passes."""
+        self._start_ms += round(seconds * 1000)
+
     async def advance(self, seconds: float) -> None:
         """Moves time on, stopping at each deadline on the way so that what it wakes runs at its own instant."""
         end = self._elapsed + seconds

@@ -158,11 +158,17 @@ class CreateRunUseCase:
             "runtime_handle": device.runtime_handle,
             "status": TaskState.QUEUED if may_work else TaskState.SKIPPED_OFFLINE,
             "attempt": 1,
-            "error_message": None if may_work else device.last_error_message or _last_seen(device, now_ms),
+            "error_message": None if may_work else device.last_error_message or self._last_seen(device),
             "failed_steps": [],
             "ended_at": None if may_work else now_ms,
             "updated_at": now_ms,
         }
+
+    def _last_seen(self, device: DeviceRecord) -> str:
+        silent_ms = self._presence.device_silent_ms(device.device_id)
+        if silent_ms is None:
+            return "offline: it never answered"
+        return f"offline: last seen {silent_ms // 1000} s before the run was created"
 
     async def _write(self, tx: AsyncConnection, plan: _Plan) -> list[str]:
         """Writes it all; gives the nodes that have something to do."""
@@ -269,12 +275,6 @@ def _created(plan: _Plan) -> RunCreated:
         created_at=plan.now_ms,
         warnings=plan.warnings,
     )
-
-
-def _last_seen(device: DeviceRecord, now_ms: int) -> str:
-    if device.last_seen_at is None:
-        return "offline: it never answered"
-    return f"offline: last seen {(now_ms - device.last_seen_at) // 1000} s before the run was created"
 
 
 def _hash(request: CreateRun) -> str:

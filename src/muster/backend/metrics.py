@@ -53,7 +53,7 @@ class State:
     viewers: int
     pool: PoolFigures
     contents: figures.Contents | None
-    now_ms: int
+    silent_ms: dict[str, int | None]
     asyncio_tasks: int
 
 
@@ -127,7 +127,7 @@ class BackendMetrics:
             phones_known=len(devices),
             viewers=self._live.viewers,
             pool=self._database.pool_figures(),
-            now_ms=self._clock.now_ms(),
+            silent_ms={node_id: presence.node_silent_ms(node_id) for node_id in presence.node_ids()},
             asyncio_tasks=len(asyncio.all_tasks()),
         )
 
@@ -199,7 +199,7 @@ def _of_nodes(state: State) -> Iterator[Metric]:
         "node_heartbeat_age_seconds",
         "Since a node's last heartbeat.",
         "node_id",
-        {node.node_id: _age_sec(node.last_heartbeat_at, state.now_ms) for node in state.nodes},
+        {node.node_id: _age_sec(state.silent_ms.get(node.node_id)) for node in state.nodes},
     )
     yield from _gauges(
         "node_clock_skew_seconds",
@@ -232,5 +232,5 @@ def _of_contents(contents: figures.Contents) -> Iterator[Metric]:
     yield from _gauge("commands_open", "Commands that no node has acknowledged yet.", contents.commands_open)
 
 
-def _age_sec(at_ms: int | None, now_ms: int) -> float | None:
-    return None if at_ms is None else max(0, now_ms - at_ms) / 1000
+def _age_sec(silent_ms: int | None) -> float | None:
+    return None if silent_ms is None else silent_ms / 1000

@@ -1,7 +1,8 @@
 """Who is online: nodes and phones in memory, written to the database in bulk (R8, design rule 8).
 
 `last_seen` is this process's clock at receipt minus the age that the node reports (R8.6): a node's wrong clock never
-makes a phone online or offline. A crash loses at most one flush period of it, and the next heartbeat brings it back.
+makes a phone online or offline, nor does ours when it is set (`LastSigns`). A crash loses at most one flush period of
+it, and the next heartbeat brings it back.
 """
 
 from collections import OrderedDict
@@ -9,6 +10,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Final
 
+from muster.backend.last_signs import LastSigns
 from muster.backend.node_clocks import NodeClocks
 from muster.contracts.api import DeviceView, NodeStatus, NodeView
 from muster.contracts.events import DeviceReport, NodeHeartbeat, NodeTrouble
@@ -84,6 +86,8 @@ class Presence:
         self._unsaved_devices: set[str] = set()
         self._heartbeat_ids: OrderedDict[str, None] = OrderedDict()
         self._clocks = NodeClocks()
+        self._heard = LastSigns(clock)
+        self._seen = LastSigns(clock)
 
     # ---- what nodes report ----
 
@@ -101,6 +105,7 @@ class Presence:
             self._heartbeat_ids.popitem(last=False)
         now_ms = self._clock.now_ms()
         self._clocks.note(beat.node_id, beat.timestamp, now_ms)
+        self._heard.note(beat.node_id)
         self._put_node(_node_record(beat, now_ms))
         for report in beat.devices:
             self._see(beat.node_id, report, now_ms)
@@ -108,17 +113,16 @@ class Presence:
 
     def _see(self, node_id: str, report: DeviceReport, now_ms: int) -> None:
         known = self._devices.get(report.device_id)
-        seen_at = None if report.age_ms is None else max(now_ms - report.age_ms, 0)
-        # A clock that was put back since would leave the phone Online for as long.
-        before = None if known is None or known.last_seen_at is None else min(known.last_seen_at, now_ms)
-        if known is not None and known.node_id != node_id and (seen_at or -1) <= (before or -1):
+        is_newest = report.age_ms is not None and self._seen.note(report.device_id, report.age_ms)
+        if known is not None and known.node_id != node_id and not is_newest:
             return  # plugged into another PC since: the newest sign of a phone tells where it is
+        seen_at = max(now_ms - (report.age_ms or 0), 0) if is_newest else None
         self._devices[report.device_id] = DeviceRecord(
             device_id=report.device_id,
             node_id=node_id,
             runtime_handle=report.runtime_handle,
             state=report.state,
-            last_seen_at=before if seen_at is None else max(seen_at, before or 0),
+            last_seen_at=known.last_seen_at if known is not None and seen_at is None else seen_at,
             model=report.model or (known.model if known else None),
             battery=report.battery,
             temperature=report.temperature,
@@ -150,10 +154,13 @@ class Presence:
         """Every node that was ever heard of."""
         return list(self._nodes)
 
-    def last_heard_ms(self, node_id: str) -> int | None:
-        """When its last heartbeat came, by the backend's clock."""
-        node = self._nodes.get(node_id)
-        return node.last_heartbeat_at if node else None
+    def node_silent_ms(self, node_id: str) -> int | None:
+        """Since its last heartbeat; None: there never was one."""
+        return self._heard.age_ms(node_id)
+
+    def device_silent_ms(self, device_id: str) -> int | None:
+        """Since the phone's last sign; None: there never was one."""
+        return self._seen.age_ms(device_id)
 
     def is_degraded(self, node_id: str) -> bool:
         """Whether it said so last."""
@@ -169,7 +176,7 @@ class Presence:
 
     def is_device_online(self, device: DeviceRecord) -> bool:
         """R8.1."""
-        return is_online(device.last_seen_at, self._clock.now_ms(), self._window_sec)
+        return is_online(self._seen.age_ms(device.device_id), self._window_sec)
 
     def may_work(self, device: DeviceRecord) -> bool:
         """Online; or an emulator that is down, which its node starts when its turn comes (R2.1, docs/adr/0016)."""
@@ -180,8 +187,7 @@ class Presence:
 
     def is_node_online(self, node_id: str) -> bool:
         """Whether its heartbeat came within the window."""
-        node = self._nodes.get(node_id)
-        return node is not None and is_online(node.last_heartbeat_at, self._clock.now_ms(), self._window_sec)
+        return is_online(self._heard.age_ms(node_id), self._window_sec)
 
     def node_views(self) -> list[NodeView]:
         """All nodes, by id."""
@@ -211,9 +217,11 @@ class Presence:
         async with database.reading() as tx:
             for row in await nodes.everything(tx):
                 self._nodes[row.node_id] = NodeRecord(**row._mapping)
+                self._heard.recall(row.node_id, row.last_heartbeat_at)
             for row in await devices.everything(tx):
                 found = DeviceRecord(**row._mapping)
                 self._devices[found.device_id] = replace(found, state=AttachState(found.state))
+                self._seen.recall(found.device_id, found.last_seen_at)
 
     async def flush(self, database: Database) -> None:
         """Writes what has changed since the last flush. Raises StoreUnavailableError; then it is still unsaved."""

@@ -19,25 +19,25 @@ from muster.store.database import Database, StoreUnavailableError
 from muster.store.dialects import AnyRows
 
 INTERVAL_SEC: Final = 2.0
-EXPIRY_INTERVAL_MS: Final = 60_000
+EXPIRY_INTERVAL_SEC: Final = 60.0
 _log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a node may be silent. Judges by epoch ms of the backend's clock alone. Pure."""
+    """How long a node may be silent. Judges by ages (ms) of the backend's monotonic clock alone. Pure."""
 
     window_ms: int = ONLINE_WINDOW_SEC * 1000
     lost_after_ms: int = NODE_LOST_AFTER_SEC_DEFAULT * 1000
 
-    def is_unreachable(self, heard_ms: int | None, awake_since_ms: int, now_ms: int) -> bool:
+    def is_unreachable(self, silent_ms: int | None, awake_ms: int) -> bool:
         """Nothing was heard for the window, though the backend has listened for as long (amnesty after its restart)."""
-        return now_ms - max(heard_ms or 0, awake_since_ms) > self.window_ms
+        return min(awake_ms, awake_ms if silent_ms is None else silent_ms) > self.window_ms
 
-    def is_lost(self, heard_ms: int | None, awake_since_ms: int, now_ms: int) -> bool:
-        """Nothing was heard for so long that its open tasks are given up."""
-        silent_ms = now_ms - (awake_since_ms if heard_ms is None else heard_ms)
-        return silent_ms > self.lost_after_ms and self.is_unreachable(heard_ms, awake_since_ms, now_ms)
+    def is_lost(self, silent_ms: int | None, awake_ms: int) -> bool:
+        """Nothing was heard for so long that its open tasks are given up. `silent_ms` None: nothing ever was."""
+        long_ms = awake_ms if silent_ms is None else silent_ms
+        return long_ms > self.lost_after_ms and self.is_unreachable(silent_ms, awake_ms)
 
 
 class Silence:
@@ -47,24 +47,25 @@ class Silence:
         self._presence = presence
         self._clock = clock
         self._patience = patience
-        self._awake_since_ms = self._looked_ms = clock.now_ms()
+        self._awake_since_sec = self._looked_sec = clock.monotonic()
 
     def stay_awake(self) -> None:
-        """Called at every look. A process that slept (a suspended PC) or whose clock was set heard nobody: amnesty."""
-        now_ms = self._clock.now_ms()
-        if not 0 <= now_ms - self._looked_ms <= self._patience.window_ms:
-            self._awake_since_ms = now_ms
-        self._looked_ms = now_ms
+        """Called at every look. A process that slept (stopped, or on a suspended PC) heard nobody: amnesty."""
+        now_sec = self._clock.monotonic()
+        if now_sec - self._looked_sec > self._patience.window_ms / 1000:
+            self._awake_since_sec = now_sec
+        self._looked_sec = now_sec
 
     def is_unreachable(self, node_id: str) -> bool:
         """Whether its open tasks look unreachable."""
-        return self._patience.is_unreachable(
-            self._presence.last_heard_ms(node_id), self._awake_since_ms, self._clock.now_ms()
-        )
+        return self._patience.is_unreachable(self._presence.node_silent_ms(node_id), self._awake_ms())
 
     def is_lost(self, node_id: str) -> bool:
         """Whether its open tasks are to be given up."""
-        return self._patience.is_lost(self._presence.last_heard_ms(node_id), self._awake_since_ms, self._clock.now_ms())
+        return self._patience.is_lost(self._presence.node_silent_ms(node_id), self._awake_ms())
+
+    def _awake_ms(self) -> int:
+        return round((self._clock.monotonic() - self._awake_since_sec) * 1000)
 
     def unreachable(self) -> frozenset[str]:
         """All silent nodes."""
@@ -74,8 +75,8 @@ class Silence:
         """For how long a lost node has said nothing, in words; None: it is not lost."""
         if not self.is_lost(node_id):
             return None
-        heard_ms = self._presence.last_heard_ms(node_id)
-        since = "" if heard_ms is None else f" for {(self._clock.now_ms() - heard_ms) // 1000} s"
+        silent_ms = self._presence.node_silent_ms(node_id)
+        since = "" if silent_ms is None else f" for {silent_ms // 1000} s"
         return f"{node_id} has not been heard of{since}"
 
 
@@ -97,7 +98,7 @@ class WatchNodes:
         self._lost_work = lost_work
         self._watchers = watchers
         self._clock = clock
-        self._expired_ms = 0
+        self._expired_sec: float | None = None
         self._silent: frozenset[str] = frozenset()
         self._conditions: dict[str, Hashable] = {}
 
@@ -135,12 +136,12 @@ class WatchNodes:
             self._watchers.changed(run_id, task_ids)
 
     async def _expire_actions(self) -> None:
-        now_ms = self._clock.now_ms()
-        if now_ms - self._expired_ms < EXPIRY_INTERVAL_MS:
+        now_ms, now_sec = self._clock.now_ms(), self._clock.monotonic()
+        if self._expired_sec is not None and now_sec - self._expired_sec < EXPIRY_INTERVAL_SEC:
             return
         async with self._database.writing() as tx:
             expired = await commands.expire_actions(tx, now_ms - DEVICE_ACTION_EXPIRY_SEC * 1000, now_ms)
             if expired:
                 rows = [{"command": command_id, "error": commands.EXPIRED} for command_id in expired]
                 await audit.answer(tx, rows, now_ms)
-        self._expired_ms = now_ms
+        self._expired_sec = now_sec

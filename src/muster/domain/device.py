@@ -18,9 +18,9 @@ class AttachState(StrEnum):
     MISSING = "missing"
 
 
-def is_online(last_seen_ms: int | None, now_ms: int, window_sec: int = ONLINE_WINDOW_SEC) -> bool:
-    """R8.1. Both times are epoch ms of the *backend's* clock (R8.6); a phone never seen is Offline."""
-    return last_seen_ms is not None and now_ms - last_seen_ms <= window_sec * 1000
+def is_online(age_ms: int | None, window_sec: int = ONLINE_WINDOW_SEC) -> bool:
+    """R8.1. Since its last sign, by the *backend's* clock (R8.6); a phone never seen (None) is Offline."""
+    return age_ms is not None and age_ms <= window_sec * 1000
 
 
 def emulator_port(handle: str) -> int | None:

@@ -1,8 +1,10 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 from tests.support.backend import Rig, open_rig
+from tests.support.manual_clock import ManualClock
 
 from muster.store.tables import devices, nodes
 
@@ -34,12 +36,37 @@ async def test_a_nodes_own_clock_plays_no_part(rig: Rig) -> None:
 
 async def test_a_backend_s_clock_that_is_put_back_keeps_no_lost_phone_online(rig: Rig) -> None:
     await rig.heartbeat("PC-01", ["A"])
-    rig.clock.jump(-3600)
+    rig.clock.set_wall(-3600)
     await rig.heartbeat("PC-01", ["A"], age_ms=5_000)
     assert (await rig.http.get("/api/devices/A")).json()["online"] is True
     await rig.clock.advance(31)
     await rig.heartbeat("PC-01", ["A"], age_ms=36_000)
     assert (await rig.http.get("/api/devices/A")).json()["online"] is False
+
+
+@pytest.mark.parametrize("set_by", [-3600, 3600])
+async def test_a_node_that_is_gone_is_offline_within_the_window_whoever_sets_the_clock(rig: Rig, set_by: int) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    rig.clock.set_wall(set_by)
+    assert (await rig.http.get("/api/nodes/PC-01")).json()["status"] == "online"
+    await rig.clock.advance(31)
+    assert (await rig.http.get("/api/nodes/PC-01")).json()["status"] == "offline"
+    assert (await rig.http.get("/api/devices/A")).json()["online"] is False
+    run = await rig.run(await rig.start_run())
+    assert run.tasks[0].error_message == "offline: last seen 31 s before the run was created"
+    page = (await rig.http.get("/metrics")).text
+    assert 'muster_backend_node_heartbeat_age_seconds{node_id="PC-01"} 31.0' in page
+
+
+async def test_what_was_written_down_by_a_clock_put_back_since_is_not_from_the_future(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with open_rig(tmp_path / "data", clock=clock) as rig:
+        await rig.heartbeat("PC-01", ["A"])
+    clock.set_wall(-3600)
+    async with open_rig(tmp_path / "data", clock=clock) as rig:
+        await clock.advance(31)
+        assert (await rig.http.get("/api/nodes/PC-01")).json()["status"] == "offline"
+        assert (await rig.http.get("/api/devices/A")).json()["online"] is False
 
 
 async def test_a_heartbeat_that_comes_twice_makes_nobody_younger(rig: Rig) -> None:
