@@ -8,6 +8,7 @@ import pytest
 from tests.chaos.ends import all_told, dismissed, verdict
 from tests.chaos.record import JournalView, read_journal
 from tests.chaos.site import Site, site
+from tests.support.processes import STOP_SIGNAL
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240), pytest.mark.xdist_group("processes")]
 
@@ -36,7 +37,7 @@ async def test_a_second_signal_ends_at_once_as_safely_as_a_kill_and_a_second_age
             hasty.interrupt()
             await hasty.wait_for_line("Draining")
             hasty.interrupt()
-            assert await hasty.ended() == 130, hasty.output
+            assert await hasty.ended() == -STOP_SIGNAL, hasty.output
         cut_off = read_journal(rig.journal)
         assert running(cut_off) == 2, "nothing was waited for"
         other = tmp_path / "another-pc"

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import FrameType
 from typing import Annotated, Any, Final
 
@@ -22,7 +23,6 @@ StopOnEofOption = Annotated[
 
 # A child whose event loop hangs must still end when its parent has: later than any drain takes.
 ORPHAN_SEC_MAX: Final = 60.0
-EXIT_SECOND_SIGNAL: Final = 130
 
 if sys.platform == "win32":
     _STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGBREAK)
@@ -31,7 +31,7 @@ else:
 
 
 def run_service(work: Callable[[], Coroutine[Any, Any, None]], *, stop_on_eof: bool = False) -> None:
-    """Runs `work` to its end; a stop cancels it and waits for its clean-up; a second stop ends the process at once."""
+    """Runs `work` to its end; a stop cancels it and waits for its clean-up; a second signal ends all at once."""
     run_loop(lambda: _until_stopped(work, stop_on_eof=stop_on_eof))
 
 
@@ -55,7 +55,11 @@ async def _until_stopped(work: Callable[[], Coroutine[Any, Any, None]], *, stop_
 
 
 class Stopper:
-    """Turns the first request to stop into `stop()`; a second signal ends the process as `kill -9` would."""
+    """Turns the first request to stop into `stop()`; a second signal ends the process as `kill -9` would.
+
+    That one is left to the system: a loop that is blocked, or a thread that never ends, would keep it from Python.
+    The exit status is the signal's own: 143 to a shell for SIGTERM, 130 for Ctrl-C.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stop: Callable[[], object]) -> None:
         self._loop = loop
@@ -72,9 +76,13 @@ class Stopper:
         threading.Thread(target=self._read_to_end, name="parent-watch", daemon=True).start()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked:
-            os._exit(EXIT_SECOND_SIGNAL)
-        self._loop.call_soon_threadsafe(self._ask)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self._ask_from_outside()
+
+    def _ask_from_outside(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._ask)
 
     def _ask(self) -> None:
         if not self.asked:
@@ -85,10 +93,7 @@ class Stopper:
         descriptor = sys.stdin.fileno()
         while _read_some(descriptor):
             pass
-        try:
-            self._loop.call_soon_threadsafe(self._ask)
-        except RuntimeError:
-            return  # the loop has ended by itself
+        self._ask_from_outside()
         time.sleep(ORPHAN_SEC_MAX)
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Secrets taken out of whatever people or disks get to see (R7.2): known ones by value, passwords of addresses by place."""
+"""Secrets taken out of whatever a person or a disk gets to see (R7.2): by value, and passwords of addresses by place."""
 
 import html
 import json
