@@ -14,7 +14,6 @@ from muster.runtime.ids import uuid7
 from muster.runtime.logs import get_logger
 from muster.store import audit, commands, events, runs
 from muster.store.database import Database, StoreUnavailableError
-from muster.store.objects import Objects
 
 # A node may hold events for as long as it could not reach the backend (spec/03): no outage is longer than this.
 EVENT_MEMORY_SEC: Final = 30 * 24 * 3600
@@ -22,31 +21,17 @@ AUDIT_KEEP_SEC: Final = 365 * 24 * 3600
 INTERVAL_SEC: Final = 3600
 # Small transactions: callbacks must not wait for a day's worth of deletions.
 PORTION: Final = 1_000
-# A file's time may lag behind the clock by a tick of the kernel.
-FILE_TIME_SEC: Final = 0.1
 _log = get_logger()
 
 
-async def keep_house(database: Database, objects: Objects, clock: Clock) -> None:
-    """Forgets once an hour, for ever; begins at once, so that a backend that is restarted daily does it too.
-
-    What the process before was writing into the object store when it was killed goes first.
-    """
-    await _tidy(objects, clock)
+async def keep_house(database: Database, clock: Clock) -> None:
+    """Forgets once an hour, for ever; begins at once, so that a backend that is restarted daily does it too."""
     while True:
         try:
             await forget(database, clock.now_ms())
         except StoreUnavailableError as error:
             _log.warning("Old events could not be forgotten", reason=str(error))
         await clock.sleep(INTERVAL_SEC)
-
-
-async def _tidy(objects: Objects, clock: Clock) -> None:
-    try:
-        if discarded := await objects.discard_unfinished(clock.now_ms() / 1000 - FILE_TIME_SEC):
-            _log.info("Pictures that were cut off by a kill are removed; their nodes send them again", files=discarded)
-    except OSError as error:
-        _log.warning("What a kill left in the object store could not be removed", reason=str(error))
 
 
 async def forget(database: Database, now_ms: int) -> int:

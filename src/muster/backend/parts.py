@@ -31,7 +31,7 @@ from muster.runtime.private_folder import make_private, write_private
 from muster.runtime.supervision import Background
 from muster.store import schema
 from muster.store.database import Database, StoreUnavailableError, sqlite_url
-from muster.store.objects import Objects
+from muster.store.objects import Objects, ObjectsUnavailableError
 
 DATABASE_FILE = "muster.db"
 OBJECTS_FOLDER = "objects"
@@ -97,12 +97,13 @@ async def open_parts(
         await schema.upgrade(database)
         parts = _assemble(settings, clock, rng, database, objects)
         await parts.presence.load(database)
+        await _tidy(objects)
         await parts.workflows.save_seeds(seeds)
         async with Background() as background:
             chores = [
                 background.start("presence flush", parts.presence.keep_flushing(database)),
                 background.start("node watch", parts.watch.keep_watching()),
-                background.start("housekeeping", keep_house(database, objects, clock)),
+                background.start("housekeeping", keep_house(database, clock)),
                 background.start("event loop lag", parts.metrics.measure_lag()),
             ]
             try:
@@ -113,6 +114,15 @@ async def open_parts(
                 parts.bus.close()
                 await parts.live.close()
         await _save(parts.presence, database)
+
+
+async def _tidy(objects: Objects) -> None:
+    """What the process before was writing when it was killed."""
+    try:
+        if discarded := await objects.discard_unfinished():
+            _log.info("Pictures that were cut off by a kill are removed; their nodes send them again", files=discarded)
+    except ObjectsUnavailableError as error:
+        _log.warning("What a kill left in the object store could not be removed", reason=str(error))
 
 
 async def _save(presence: Presence, database: Database) -> None:

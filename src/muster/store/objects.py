@@ -1,10 +1,9 @@
 """Pictures' bytes: a folder now; whatever else obstore speaks is one constructor away."""
 
 import asyncio
-import contextlib
 import os
-import re
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from obstore import GetResult  # exists in its type stubs only
 
 
-_UNFINISHED: Final = re.compile(r"#\d+$")
+# No key begins so: no part of one has a bare `+` (domain/artifact_key.py).
+UNFINISHED: Final = "+unfinished"
 
 
 class ObjectsUnavailableError(Exception):
@@ -52,9 +52,12 @@ class Objects:
     async def put(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         """Stores the bytes; an exception raised by `chunks` (no OSError) goes through and leaves nothing."""
         try:
-            await obstore.put_async(self._store, f"{BUCKET}/{key}", chunks)
-            if self._folder is not None:
-                await asyncio.to_thread(_sync, self._folder / BUCKET / key)
+            if self._folder is None:  # a PUT to an object store is atomic by itself
+                await obstore.put_async(self._store, f"{BUCKET}/{key}", chunks)
+                return
+            staged = f"{BUCKET}/{UNFINISHED}/{uuid.uuid4().hex}"
+            await obstore.put_async(self._store, staged, chunks)
+            await asyncio.to_thread(_finish, self._folder / staged, self._folder / BUCKET / key)
         except (BaseError, OSError) as error:
             raise ObjectsUnavailableError(str(error)) from error
 
@@ -68,14 +71,17 @@ class Objects:
             raise ObjectsUnavailableError(str(error)) from error
         return _chunks(answer)
 
-    async def discard_unfinished(self, before_sec: float) -> int:
-        """Removes what writes left that a kill cut off before `before_sec` (a file's time); gives their number.
+    async def discard_unfinished(self) -> int:
+        """Removes what a kill left of the writes of the process before; gives their number. Before the first `put`.
 
-        obstore writes `NAME#1` and renames it; no key has a `#` (domain/artifact_key.py). Looks at every file.
+        Looks at one folder, where nothing else is, however many objects there are. Raises ObjectsUnavailableError.
         """
         if self._folder is None:
             return 0
-        return await asyncio.to_thread(_discard_unfinished, self._folder / BUCKET, before_sec)
+        try:
+            return await asyncio.to_thread(_discard, self._folder / BUCKET / UNFINISHED)
+        except OSError as error:
+            raise ObjectsUnavailableError(str(error)) from error
 
     async def check(self) -> None:
         """Really asks the store. Raises ObjectsUnavailableError."""
@@ -88,23 +94,28 @@ class Objects:
             raise ObjectsUnavailableError(str(error)) from error
 
 
-def _discard_unfinished(folder: Path, before_sec: float) -> int:
-    discarded = 0
-    for path in folder.rglob("*#*"):
-        with contextlib.suppress(OSError):
-            if _UNFINISHED.search(path.name) and path.stat().st_mtime < before_sec:
-                path.unlink()
-                discarded += 1
-    return discarded
+def _discard(folder: Path) -> int:
+    if not folder.is_dir():
+        return 0
+    found = list(folder.iterdir())
+    for path in found:
+        path.unlink()
+    return len(found)
 
 
-def _sync(path: Path) -> None:
-    """obstore renames a whole file into place but leaves it to the system when its bytes reach the disk.
+def _finish(staged: Path, path: Path) -> None:
+    """Moves a whole file to its place, once its bytes are on the disk.
 
     The node deletes its copy on our word, so a power cut after it must not cost the picture.
     """
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
+    try:
+        with staged.open("r+b") as file:
+            os.fsync(file.fileno())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(path)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
     if sys.platform != "win32":
         folder = os.open(path.parent, os.O_RDONLY)
         try:

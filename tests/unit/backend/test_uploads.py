@@ -44,6 +44,20 @@ def stored_files(rig: Rig) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
+async def test_what_a_kill_left_of_a_picture_is_gone_when_the_backend_is_there_again(tmp_path: Path) -> None:
+    unfinished = tmp_path / "data" / "objects" / "artifacts" / "+unfinished"
+    unfinished.mkdir(parents=True)
+    (unfinished / "0a1b#1").write_bytes(b"half a pic")
+    async with open_rig(tmp_path / "data"):
+        assert list(unfinished.iterdir()) == []
+
+
+async def test_a_store_that_cannot_be_tidied_keeps_no_backend_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "data" / "objects" / "artifacts" / "+unfinished" / "a folder").mkdir(parents=True)
+    async with open_rig(tmp_path / "data") as rig:
+        assert (await rig.http.get("/healthz")).status_code == 200
+
+
 async def test_a_picture_lies_where_the_rules_say_and_is_given_out_again(rig: Rig, task: NodeTask) -> None:
     ticket = (await ask(rig, task)).json()
     key = f"dQw4w9WgXcQ/PC-01/SIM%201%2F%C3%A4/{task.run_id}/1739012345.png"

@@ -1,11 +1,10 @@
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from muster.domain.artifact_key import artifact_key
-from muster.store.objects import Objects, ObjectsUnavailableError
+from muster.store.objects import UNFINISHED, Objects, ObjectsUnavailableError
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -15,6 +14,11 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 def files(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*") if path.is_file()]
+
+
+def places(folder: Path) -> list[str]:
+    """The folders in which a file lies."""
+    return sorted({path.parent.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()})
 
 
 async def read(objects: Objects, key: str) -> bytes | None:
@@ -47,19 +51,39 @@ async def test_a_write_that_fails_leaves_the_old_object(tmp_path: Path) -> None:
     assert files(tmp_path) == ["1.png"]
 
 
+async def test_an_object_comes_to_its_place_when_it_is_whole(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    async def watched() -> AsyncIterator[bytes]:
+        yield b"half " * 3_000_000
+        seen.append(places(tmp_path))
+        yield b"rest"
+
+    objects = Objects.in_folder(tmp_path)
+    await objects.put("a/1.png", watched())
+    assert seen[0] in ([], ["artifacts/+unfinished"]), "a kill leaves it there and nowhere else"
+    assert places(tmp_path) == ["artifacts/a"]
+
+
 async def test_what_a_kill_left_of_a_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
     objects = Objects.in_folder(tmp_path)
-    key = artifact_key(video_id="a#1", node_id="#2", device_id="d", run_id="r", taken_at_ms=5_000)
+    assert await objects.discard_unfinished() == 0
+    key = artifact_key(video_id="+unfinished", node_id="+", device_id="d", run_id="r", taken_at_ms=5_000)
     await objects.put(key, chunks(b"whole"))
-    unfinished = (tmp_path / "artifacts" / key).with_name("5.png#1")
-    fresh = unfinished.with_name("6.png#12")
-    for path in (unfinished, fresh):
-        path.write_bytes(b"ha")
-    os.utime(unfinished, (1_000, 1_000))
-    assert await objects.discard_unfinished(2_000) == 1
-    assert await objects.discard_unfinished(2_000) == 0
-    assert sorted(files(tmp_path)) == ["5.png", "6.png#12"]
+    for name in ("0a#1", "0b"):  # as obstore writes, and before it is moved
+        (tmp_path / "artifacts" / UNFINISHED / name).write_bytes(b"ha")
+    assert await objects.discard_unfinished() == 2
+    assert await objects.discard_unfinished() == 0
+    assert files(tmp_path) == ["5.png"]
     assert await read(objects, key) == b"whole"
+
+
+async def test_an_object_that_cannot_come_to_its_place_leaves_nothing(tmp_path: Path) -> None:
+    objects = Objects.in_folder(tmp_path)
+    (tmp_path / "artifacts" / "a").write_text("a file stands where a folder must be")
+    with pytest.raises(ObjectsUnavailableError):
+        await objects.put("a/1.png", chunks(b"x"))
+    assert files(tmp_path) == ["a"]
 
 
 async def test_a_folder_that_is_gone_is_told(tmp_path: Path) -> None:
