@@ -107,7 +107,7 @@ class MemoryPhone:
                 raise fault
             await self._hang(fault)
 
-    async def screenshot(self) -> bytes:
+    async def screenshot(self, *, left_sec: float) -> bytes:
         shot = self.pictures.pop(0) if len(self.pictures) > 1 else self.pictures[0]
         if isinstance(shot, PhoneError):
             raise shot

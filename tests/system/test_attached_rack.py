@@ -10,6 +10,7 @@ from tests.support.phones import MemorySpool, Told, executor_settings
 from tests.support.waiting import until
 
 from muster.adb.binary import find_adb
+from muster.agent.attached import ADB_PICTURE_SEC_MIN, TOOL_PICTURE_SEC_MIN
 from muster.agent.executor.pictures import whole_png
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.ports import PhoneError, RunPlan, Task, TaskOutcome
@@ -66,7 +67,7 @@ async def test_a_settled_rack_knows_every_phone_by_its_id(tmp_path: Path, vendor
             assert found is not None
             output = await found.shell("echo hi; echo no >&2; exit 3")
             assert (output.exit_code, output.stdout, output.stderr) == (3, b"hi\n", b"no\n")
-            assert whole_png(await found.screenshot())
+            assert whole_png(await found.screenshot(left_sec=60.0))
 
 
 async def test_the_phone_tells_its_model_and_battery(tmp_path: Path) -> None:
@@ -127,9 +128,25 @@ async def test_without_the_tool_that_was_there_adb_takes_the_pictures(tmp_path: 
         await rack.vendor.stop()
         phone = attached.find(device_id)
         assert phone is not None
-        assert whole_png(await phone.screenshot())
+        assert whole_png(await phone.screenshot(left_sec=60.0))
         assert attached.vendor_ok is False
         assert [status.device_id for status in attached.all()] == [device_id]
+
+
+async def test_one_phone_that_hangs_costs_the_others_no_picture_by_the_tool(tmp_path: Path) -> None:
+    async with virtual_rack(tmp_path) as rack, watched(rack, tmp_path) as attached:
+        hung, *others = rack.phones.values()
+        await set_state(hung, PhoneState.HUNG, rack)
+        phone = attached.find(hung.device_id)
+        assert phone is not None
+        shot = asyncio.create_task(phone.screenshot(left_sec=ADB_PICTURE_SEC_MIN + TOOL_PICTURE_SEC_MIN))
+        await wait_for(attached, lambda: attached.pictures_by(hung.serial) is None)
+        assert attached.vendor_ok, "it is one phone that is silent"
+        assert all(attached.pictures_by(phone.serial) is not None for phone in others)
+        assert not shot.done(), "it is adb's turn"
+        shot.cancel()
+        await asyncio.wait([shot])
+        await set_state(hung, PhoneState.DEVICE, rack)
 
 
 async def test_ids_given_without_the_vendor_tool_stay_when_it_comes(tmp_path: Path) -> None:

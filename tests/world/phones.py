@@ -119,7 +119,7 @@ class AttachedSimPhone:
     async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
         raise PhoneError(FailureReason.VENDOR_WS_ERROR, "there is no vendor tool in this world", fate_unknown=False)
 
-    async def screenshot(self) -> bytes:
+    async def screenshot(self, *, left_sec: float) -> bytes:
         await self._work("screenshot", self._phone.durations.uniform(0.2, 1.0))
         self._phone.pictures += 1
         return PICTURE + f"{self.device_id} {self._phone.pictures}".encode()

@@ -1,6 +1,5 @@
 """One attached phone: adb and the vendor tool behind `ports.Phone`, their errors as reasons."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
@@ -25,14 +24,16 @@ from muster.adb.fence import fenced, refused_at
 from muster.adb.sync import AdbSync
 from muster.agent.ports import Fence, PhoneError, PhoneTooLate, ShellOutput
 from muster.domain.failure import FailureReason
-from muster.domain.limits import STEP_TIMEOUT_MS_MIN
 from muster.runtime.logs import get_logger
-from muster.vendor.errors import VendorError, VendorUnavailable
+from muster.vendor.errors import VendorError
 from muster.vendor.tool import VendorTool
 
 log = get_logger()
-TOOL_PICTURE_SEC: Final = 4.0
-"""From asking the tool to the whole picture. Less than any step's limit: adb has the rest, should the tool hang."""
+TOOL_PICTURE_SEC_MAX: Final = 4.0
+"""From asking the tool to the whole picture: several times what that takes."""
+TOOL_PICTURE_SEC_MIN: Final = 1.0
+ADB_PICTURE_SEC_MIN: Final = 3.0
+"""What `screencap` takes on a slow phone, and its transfer."""
 _REASONS: Final[tuple[tuple[type[AdbError], FailureReason, bool], ...]] = (
     # error, reason, whether the command may have reached the phone
     (AdbDeviceMissing, FailureReason.ADB_MISSING, False),
@@ -58,15 +59,28 @@ def phone_error(error: AdbError) -> PhoneError:
     return PhoneError(FailureReason.DEVICE_UNRESPONSIVE, f"adb: {error}")
 
 
-class Pictures(Protocol):
-    """Whether, and how, the vendor tool takes a phone's picture."""
+def tool_share_sec(left_sec: float) -> float:
+    """How much of a screenshot's time the vendor tool gets before it is adb's turn; 0: it is not asked.
+
+    Half at most, and never what adb needs. With so little that the tool's picture would hardly come, adb has it all.
+    """
+    share_sec = min(left_sec / 2, left_sec - ADB_PICTURE_SEC_MIN, TOOL_PICTURE_SEC_MAX)
+    return share_sec if share_sec >= TOOL_PICTURE_SEC_MIN else 0.0
+
+
+class CastingTool(Protocol):
+    """The vendor tool as far as it can be used for one phone (`tool_silence.py`)."""
 
     def vendor_for(self, handle: str) -> VendorTool | None:
         """The tool, if it is up and has the phone in its list."""
         ...
 
-    def vendor_failed(self) -> None:
-        """It could not be talked to: the next phone need not try before the tool answers again."""
+    def pictures_by(self, handle: str) -> VendorTool | None:
+        """The same, unless it was silent when it was lately asked for this phone."""
+        ...
+
+    def vendor_ended(self, handle: str, error: VendorError | None) -> None:
+        """A request for the phone came to this end; None: as it should."""
         ...
 
 
@@ -74,12 +88,12 @@ class AttachedPhone:
     """Implements `ports.Phone`. Valid as long as the phone stays at this handle; take a new one for each step."""
 
     def __init__(
-        self, device_id: str, runtime_handle: str, adb: AdbClient, pictures: Pictures, shots_root: Path
+        self, device_id: str, runtime_handle: str, adb: AdbClient, casting: CastingTool, shots_root: Path
     ) -> None:
         self._device_id = device_id
         self._runtime_handle = runtime_handle
         self._adb = adb
-        self._pictures = pictures
+        self._casting = casting
         self._shots_root = shots_root
 
     @property
@@ -120,29 +134,24 @@ class AttachedPhone:
 
     async def vendor(self, action: str, data: Mapping[str, str], *, timeout_sec: float) -> object:
         """An action of the vendor tool; of an answer by phone, this phone's part. Raises PhoneError."""
-        tool = self._pictures.vendor_for(self._runtime_handle)
+        tool = self._casting.vendor_for(self._runtime_handle)
         if tool is None:
             message = "the vendor tool does not run, or does not list this phone"
             raise PhoneError(FailureReason.VENDOR_WS_ERROR, message, fate_unknown=False)
         try:
-            async with asyncio.timeout(timeout_sec):
-                answer = await tool.act(self._runtime_handle, action, data, timeout_sec=timeout_sec)
-        except TimeoutError:
-            message = f"the vendor tool did not come to it within {timeout_sec:g} s"
-            raise PhoneError(FailureReason.VENDOR_WS_ERROR, message) from None
-        except VendorUnavailable as error:
-            self._pictures.vendor_failed()
-            raise PhoneError(error.reason, str(error)) from error
+            answer = await tool.act(self._runtime_handle, action, data, timeout_sec=timeout_sec)
         except VendorError as error:
-            raise PhoneError(error.reason, str(error), fate_unknown=False) from error
+            self._casting.vendor_ended(self._runtime_handle, error)
+            raise PhoneError(error.reason, str(error), fate_unknown=error.fate_unknown) from error
+        self._casting.vendor_ended(self._runtime_handle, None)
         if isinstance(answer, dict) and self._runtime_handle in answer:
             return answer[self._runtime_handle]
         return answer
 
-    async def screenshot(self) -> bytes:
+    async def screenshot(self, *, left_sec: float) -> bytes:
         """“If the vendor can, use it; if not, adb” (spec/05). Raises PhoneError."""
-        tool = self._pictures.vendor_for(self._runtime_handle)
-        if tool is not None and (picture := await self._by_tool(tool)) is not None:
+        tool, share_sec = self._casting.pictures_by(self._runtime_handle), tool_share_sec(left_sec)
+        if tool is not None and share_sec > 0 and (picture := await self._by_tool(tool, share_sec)) is not None:
             return picture
         try:
             return await self._adb.screencap(self._runtime_handle)
@@ -152,23 +161,13 @@ class AttachedPhone:
                 raised.reason = FailureReason.SCREENSHOT_ERROR
             raise raised from error
 
-    async def _by_tool(self, tool: VendorTool) -> bytes | None:
+    async def _by_tool(self, tool: VendorTool, share_sec: float) -> bytes | None:
         """None: it gave none in its time."""
         try:
-            async with asyncio.timeout(TOOL_PICTURE_SEC) as limit:
-                return await tool.screen(self._runtime_handle, self._shots_root)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            self._pictures.vendor_failed()
-            log.warning(
-                "The vendor tool gave no picture; adb takes it", error=f"none came within {TOOL_PICTURE_SEC:g} s"
-            )
+            picture = await tool.screen(self._runtime_handle, self._shots_root, timeout_sec=share_sec)
         except VendorError as error:
-            if isinstance(error, VendorUnavailable):
-                self._pictures.vendor_failed()
+            self._casting.vendor_ended(self._runtime_handle, error)
             log.warning("The vendor tool gave no picture; adb takes it", error=str(error))
-        return None
-
-
-assert TOOL_PICTURE_SEC * 1000 < STEP_TIMEOUT_MS_MIN, "a tool that hangs leaves time for adb"
+            return None
+        self._casting.vendor_ended(self._runtime_handle, None)
+        return picture

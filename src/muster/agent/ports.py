@@ -95,8 +95,11 @@ class Phone(Protocol):
         may still happen. Raises PhoneError."""
         ...
 
-    async def screenshot(self) -> bytes:
-        """A whole PNG or JPEG as the phone or the vendor tool gave it; not yet verified. Raises PhoneError."""
+    async def screenshot(self, *, left_sec: float) -> bytes:
+        """A whole PNG or JPEG as the phone or the vendor tool gave it; not yet verified. Raises PhoneError.
+
+        `left_sec`: the time that there is, to be shared out among whoever can take it; the caller ends it.
+        """
         ...
 
 

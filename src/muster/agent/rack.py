@@ -22,6 +22,7 @@ from muster.agent.identity_file import PHONES_FILE, IdentityFile
 from muster.agent.phone_talk import HOW_IS_YOUR_BATTERY, WHO_ARE_YOU, read_battery, read_told
 from muster.agent.ports import DeviceStatus, Phone
 from muster.agent.preflight.node import VendorSilent, VendorWatch
+from muster.agent.tool_silence import ToolSilence
 from muster.domain.device import AttachState
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
@@ -39,8 +40,6 @@ ASK_AT_ONCE: Final = 8
 BATTERY_INTERVAL_SEC: Final = 60.0
 SETTLE_TIMEOUT_SEC: Final = 20.0
 VENDOR_LIST_TIMEOUT_SEC: Final = 5.0
-VENDOR_PICTURE_TIMEOUT_SEC: Final = 6.0
-"""Short enough that `screencap` still gets its turn within a screenshot's usual limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +75,8 @@ class AttachedRack:
         self._adb = AdbClient(settings.adb_host, settings.adb_port)
         self._adb_watch = AdbWatch(self._adb, self._saw_adb, self._lost_adb, clock)
         self._pool = VendorPool(settings.vendor_url) if settings.vendor_url else None
-        self._tool = (
-            VendorTool(self._pool, picture_timeout_sec=VENDOR_PICTURE_TIMEOUT_SEC) if self._pool is not None else None
-        )
+        self._tool = VendorTool(self._pool) if self._pool is not None else None
+        self._tool_silence = ToolSilence()
         self._vendor_watch = VendorWatch(self._ask_vendor, self._saw_vendor, clock)
         self._identity_file = IdentityFile(settings.folder / PHONES_FILE)
         self._registry = Registry()
@@ -202,9 +200,14 @@ class AttachedRack:
         """The vendor tool, if it is up and has the phone in its list."""
         return self._tool if self._vendor_watch.ok and self._registry.in_vendor_list(handle) else None
 
-    def vendor_failed(self) -> None:
-        """Until the tool answers again, adb does what it did."""
-        self._vendor_watch.failed()
+    def pictures_by(self, handle: str) -> VendorTool | None:
+        """See `CastingTool`."""
+        return None if self._tool_silence.rests(handle, self._clock.monotonic()) else self.vendor_for(handle)
+
+    def vendor_ended(self, handle: str, error: VendorError | None) -> None:
+        """See `CastingTool`. Of a silent tool: until its next list, adb does what it did."""
+        if self._tool_silence.ended(handle, error, self._clock.monotonic()):
+            self._vendor_watch.failed()
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 
@@ -228,6 +231,8 @@ class AttachedRack:
         self._rebuild()
 
     def _saw_vendor(self, entries: Sequence[VendorEntry] | None) -> None:
+        if entries is not None:
+            self._tool_silence.answered()
         self._registry.saw_vendor(entries)
         self._rebuild()
 

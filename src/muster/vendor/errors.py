@@ -3,6 +3,8 @@
 VendorError
 ├── VendorUnavailable  the tool cannot be talked to: do without it (adb alone), try again later
 │   └── VendorMalformed   it talks, but not the protocol
+├── VendorBusy         it was not asked: every connection to it waits for some phone
+├── VendorUnanswered   it was asked and said nothing in time: it may hang, or only the phone
 └── VendorRefused      it answered, and the answer is no: nothing to gain from asking the same again
     └── VendorPictureMissing  it said yes to a picture that never came whole
 """
@@ -11,17 +13,30 @@ from muster.domain.failure import FailureReason
 
 
 class VendorError(Exception):
-    """Anything that keeps a request from being done."""
+    """Anything that keeps a request from being done. `fate_unknown`: it may happen all the same."""
 
     reason = FailureReason.VENDOR_WS_ERROR
+    fate_unknown = False
 
 
 class VendorUnavailable(VendorError):
-    """Nothing there, connection lost, no answer or no free connection in time: the request's fate is unknown."""
+    """Nothing there, or the connection was lost: the request's fate is unknown."""
+
+    fate_unknown = True
 
 
 class VendorMalformed(VendorUnavailable):
     """The tool's answer is not what the protocol says."""
+
+
+class VendorBusy(VendorError):
+    """No connection became free in time."""
+
+
+class VendorUnanswered(VendorError):
+    """No answer in time."""
+
+    fate_unknown = True
 
 
 class VendorRefused(VendorError):

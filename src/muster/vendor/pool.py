@@ -6,6 +6,7 @@ something lies unread.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -15,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from muster.runtime.logs import get_logger
-from muster.vendor.errors import VendorMalformed, VendorUnavailable
+from muster.vendor.errors import VendorBusy, VendorMalformed, VendorUnanswered, VendorUnavailable
 from muster.vendor.protocol import Malformed, VendorAnswer, parse_answer, request
 
 POOL_SIZE_DEFAULT: Final = 4
@@ -64,16 +65,21 @@ class VendorPool:
         timeout_sec: float | None = None,
         of_tool: bool = False,
     ) -> VendorAnswer:
-        """Sends one request and gives its own answer, whatever its code. Raises VendorUnavailable, VendorMalformed.
+        """Sends one request and gives its own answer, whatever its code. Raises VendorError, but not VendorRefused.
 
+        `timeout_sec`: for all of it, half at most for a free connection, so that whoever is asked has time to answer.
         `of_tool`: no phone has to do anything for it, so it waits for none.
         After a time-out or a cancellation the tool may still do what it was asked.
         """
         text = request(action, serials, data)
-        async with self._slot(self._own_slot if of_tool else self._slots):
-            connection = await self._take()
+        whole_sec = math.inf if timeout_sec is None else timeout_sec
+        until = asyncio.get_running_loop().time() + whole_sec
+        wait_sec = min(self._wait_timeout_sec, whole_sec / 2)
+        async with self._slot(self._own_slot if of_tool else self._slots, wait_sec):
+            connection = await self._take(min(self._open_timeout_sec, left_sec(until)))
             try:
-                answer = await self._exchange(connection, text, timeout_sec or self._answer_timeout_sec)
+                answer_sec = self._answer_timeout_sec if timeout_sec is None else left_sec(until)
+                answer = await self._exchange(connection, text, answer_sec)
             except BaseException:
                 connection.transport.abort()
                 raise
@@ -100,20 +106,18 @@ class VendorPool:
         self.close()
 
     @asynccontextmanager
-    async def _slot(self, slots: asyncio.Semaphore) -> AsyncIterator[None]:
+    async def _slot(self, slots: asyncio.Semaphore, wait_sec: float) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(self._wait_timeout_sec):
+            async with asyncio.timeout(wait_sec):
                 await slots.acquire()
         except TimeoutError:
-            raise VendorUnavailable(
-                f"every connection to the vendor tool was busy for {self._wait_timeout_sec:g} s"
-            ) from None
+            raise VendorBusy(f"every connection to the vendor tool was busy for {wait_sec:g} s") from None
         try:
             yield
         finally:
             slots.release()
 
-    async def _take(self) -> ClientConnection:
+    async def _take(self, open_sec: float) -> ClientConnection:
         """An idle connection with nothing unread on it, else a new one. Raises VendorUnavailable."""
         while self._idle:
             connection = self._idle.pop()
@@ -121,13 +125,13 @@ class VendorPool:
                 return connection
         if self._closed:
             raise VendorUnavailable("the connection pool to the vendor tool is closed")
-        return await self._open()
+        return await self._open(open_sec)
 
-    async def _open(self) -> ClientConnection:
+    async def _open(self, open_sec: float) -> ClientConnection:
         try:
             return await connect(
                 self.url,
-                open_timeout=self._open_timeout_sec,
+                open_timeout=open_sec,
                 max_size=self._answer_bytes_max,
                 compression=None,  # loopback: it would only cost CPU
                 proxy=None,  # the tool is on this PC; a proxy of the environment is for elsewhere
@@ -143,7 +147,7 @@ class VendorPool:
                 await connection.send(text)
                 answer = parse_answer(await connection.recv(decode=False))
         except TimeoutError:
-            raise VendorUnavailable(f"the vendor tool did not answer within {timeout_sec:g} s") from None
+            raise VendorUnanswered(f"the vendor tool did not answer within {round(timeout_sec, 2):g} s") from None
         except (OSError, WebSocketException) as error:
             raise VendorUnavailable(f"the connection to the vendor tool broke: {_sentence(error)}") from error
         if isinstance(answer, Malformed):
@@ -155,6 +159,11 @@ class VendorPool:
             connection.transport.abort()
         else:
             self._idle.append(connection)
+
+
+def left_sec(until: float) -> float:
+    """Seconds until then, by the event loop's clock; never below 0."""
+    return max(0.0, until - asyncio.get_running_loop().time())
 
 
 async def _is_reusable(connection: ClientConnection) -> bool:

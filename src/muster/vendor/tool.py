@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Final
 
 from muster.vendor.errors import VendorMalformed, VendorPictureMissing, VendorRefused
-from muster.vendor.pool import VendorPool
+from muster.vendor.pool import VendorPool, left_sec
 from muster.vendor.protocol import CODE_DONE, Json, Malformed, VendorList, parse_list
 from muster.vendor.screens import shot_folder, wait_for_picture
 
 PICTURE_TIMEOUT_SEC: Final = 10.0
-"""From the tool's yes to the whole file; a step's own limit ends it earlier by cancelling."""
+"""From the tool's yes to the whole file."""
+SHOT_TIMEOUT_SEC: Final = 60.0
+"""From the question to the whole file, unless the caller has less."""
+_AGAIN_SEC_MIN: Final = 0.5
 
 
 class VendorTool:
-    """The tool behind a pool of connections. Raises VendorUnavailable (`vendor_ws_error`) or VendorRefused."""
+    """The tool behind a pool of connections. Raises VendorError, which says whether it is to be asked again."""
 
     def __init__(self, pool: VendorPool, *, picture_timeout_sec: float = PICTURE_TIMEOUT_SEC) -> None:
         self._pool = pool
@@ -32,27 +35,29 @@ class VendorTool:
         """One action on one phone; the answer's data."""
         return await self._ask(action, serial, dict(data) or None, timeout_sec=timeout_sec)
 
-    async def screen(self, serial: str, root: Path) -> bytes:
+    async def screen(self, serial: str, root: Path, *, timeout_sec: float = SHOT_TIMEOUT_SEC) -> bytes:
         """A whole PNG or JPEG of the phone's screen, taken through a folder of its own under `root`."""
+        until = asyncio.get_running_loop().time() + timeout_sec
         with shot_folder(root) as folder:
-            await self._ask_for_shot(serial, folder)
+            await self._ask_for_shot(serial, folder, until)
+            wait_sec = min(self._picture_timeout_sec, left_sec(until))
             try:
-                async with asyncio.timeout(self._picture_timeout_sec):
+                async with asyncio.timeout(wait_sec):
                     return await wait_for_picture(folder)
             except TimeoutError:
-                raise VendorPictureMissing(
-                    CODE_DONE, f"no whole picture of {serial} appeared within {self._picture_timeout_sec:g} s"
-                ) from None
+                message = f"no whole picture of {serial} appeared within {round(wait_sec, 2):g} s"
+                raise VendorPictureMissing(CODE_DONE, message) from None
 
-    async def _ask_for_shot(self, serial: str, folder: Path) -> None:
+    async def _ask_for_shot(self, serial: str, folder: Path, until: float) -> None:
         """By the manual `savePath` is a folder; a version that takes it for a file cannot write over one, and is
         given the name of a file instead. Either way all that it writes lies under `folder`."""
         save_path = folder / "shot"
         save_path.mkdir()
         try:
-            await self._ask("screen", serial, {"savePath": str(save_path)})
+            await self._ask("screen", serial, {"savePath": str(save_path)}, timeout_sec=left_sec(until))
         except VendorRefused:
-            await self._ask("screen", serial, {"savePath": str(folder / "shot.png")})
+            timeout_sec = max(left_sec(until), _AGAIN_SEC_MIN)
+            await self._ask("screen", serial, {"savePath": str(folder / "shot.png")}, timeout_sec=timeout_sec)
 
     async def _ask(
         self,

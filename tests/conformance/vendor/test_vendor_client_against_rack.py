@@ -9,7 +9,13 @@ from tests.support.vendor_rack import Rack, rack_of
 
 from muster.sim.vendor import VendorQuirks, VendorServer
 from muster.sim.vendor.quirks import INSTANT
-from muster.vendor.errors import VendorMalformed, VendorPictureMissing, VendorRefused, VendorUnavailable
+from muster.vendor.errors import (
+    VendorMalformed,
+    VendorPictureMissing,
+    VendorRefused,
+    VendorUnanswered,
+    VendorUnavailable,
+)
 from muster.vendor.pool import VendorPool
 from muster.vendor.protocol import DeviceMode
 from muster.vendor.tool import VendorTool
@@ -76,8 +82,8 @@ async def test_a_picture_that_never_comes_whole_is_told_in_time(
 @pytest.mark.parametrize(
     ("quirks", "error", "timeout_sec"),
     [
-        (VendorQuirks(silent_share=1.0), VendorUnavailable, 0.2),
-        (VendorQuirks(late_share=1.0, late_sec=60.0), VendorUnavailable, 0.2),
+        (VendorQuirks(silent_share=1.0), VendorUnanswered, 1.0),
+        (VendorQuirks(late_share=1.0, late_sec=60.0), VendorUnanswered, 1.0),
         (VendorQuirks(rubbish_share=1.0), VendorMalformed, 20.0),
         (VendorQuirks(huge_share=1.0), VendorUnavailable, 20.0),
         (VendorQuirks(dropped_share=1.0), VendorUnavailable, 20.0),
@@ -98,8 +104,9 @@ async def test_each_bad_day_ends_as_its_own_error_and_the_next_request_works(
 async def test_an_answer_that_comes_too_late_is_never_taken_for_the_next_one_s(
     tool: VendorTool, server: VendorServer
 ) -> None:
+    assert len((await tool.list()).devices) == 4
     server.quirks = VendorQuirks(late_share=1.0, late_sec=0.2)
-    with pytest.raises(VendorUnavailable):
+    with pytest.raises(VendorUnanswered):
         await tool.list(timeout_sec=0.05)
     server.quirks = VendorQuirks()
     for _ in range(20):

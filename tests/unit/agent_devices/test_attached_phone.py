@@ -4,15 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.support.virtual_time import run_in_virtual_time
 
 from muster.adb import errors
 from muster.adb.client import AdbClient
-from muster.agent.attached import TOOL_PICTURE_SEC, AttachedPhone, phone_error
+from muster.agent.attached import ADB_PICTURE_SEC_MIN, AttachedPhone, phone_error, tool_share_sec
 from muster.agent.ports import PhoneError
 from muster.domain.failure import FailureReason
-from muster.domain.limits import STEP_TIMEOUT_MS_MIN
-from muster.vendor.errors import VendorError, VendorMalformed, VendorRefused, VendorUnavailable
+from muster.domain.limits import STEP_TIMEOUT_MS_MAX, STEP_TIMEOUT_MS_MIN
+from muster.vendor.errors import VendorError, VendorMalformed, VendorRefused, VendorUnanswered, VendorUnavailable
 from muster.vendor.tool import VendorTool
 
 
@@ -59,82 +61,101 @@ class StubAdb(AdbClient):
 
 
 class StubTool(VendorTool):
-    """Gives one picture, or one error, or nothing for ever."""
+    """Gives one picture, or one error, or nothing in its time."""
 
     def __init__(self, picture: bytes | VendorError | None) -> None:
         self.picture = picture
 
-    async def screen(self, serial: str, root: Path) -> bytes:
+    async def screen(self, serial: str, root: Path, *, timeout_sec: float = 60.0) -> bytes:
         if self.picture is None:
-            await asyncio.Event().wait()
+            await asyncio.sleep(timeout_sec)
+            raise VendorUnanswered("silent")
         if isinstance(self.picture, VendorError):
             raise self.picture
         assert self.picture is not None
         return self.picture
 
 
-class Pictures:
-    """Whether there is a tool, and whether somebody found it silent."""
+class Casting:
+    """Whether there is a tool, and what was told of its answers."""
 
     def __init__(self, tool: VendorTool | None) -> None:
         self.tool = tool
-        self.failed = False
+        self.told: list[tuple[str, VendorError | None]] = []
 
     def vendor_for(self, handle: str) -> VendorTool | None:
         return self.tool
 
-    def vendor_failed(self) -> None:
-        self.failed = True
+    def pictures_by(self, handle: str) -> VendorTool | None:
+        return self.tool
+
+    def vendor_ended(self, handle: str, error: VendorError | None) -> None:
+        self.told.append((handle, error))
 
 
-def phone(tool: VendorTool | None, adb: AdbClient, tmp_path: Path) -> tuple[AttachedPhone, Pictures]:
-    pictures = Pictures(tool)
-    return AttachedPhone("ABC", "USB1", adb, pictures, tmp_path), pictures
+def phone(tool: VendorTool | None, adb: AdbClient, tmp_path: Path) -> tuple[AttachedPhone, Casting]:
+    casting = Casting(tool)
+    return AttachedPhone("ABC", "USB1", adb, casting, tmp_path), casting
 
 
 async def test_the_vendor_tool_takes_the_picture_where_it_can(tmp_path: Path) -> None:
-    attached, _ = phone(StubTool(b"by the tool"), StubAdb(b"by adb"), tmp_path)
-    assert await attached.screenshot() == b"by the tool"
+    attached, casting = phone(StubTool(b"by the tool"), StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot(left_sec=30.0) == b"by the tool"
+    assert casting.told == [("USB1", None)]
 
 
-@pytest.mark.parametrize(
-    ("error", "is_silent"),
-    [(VendorUnavailable("gone"), True), (VendorMalformed("rubbish"), True), (VendorRefused(10001, "无"), False)],
-)
-async def test_where_the_vendor_tool_cannot_adb_takes_it(tmp_path: Path, error: VendorError, is_silent: bool) -> None:
-    attached, pictures = phone(StubTool(error), StubAdb(b"by adb"), tmp_path)
-    assert await attached.screenshot() == b"by adb"
-    assert pictures.failed is is_silent
+@pytest.mark.parametrize("error", [VendorUnavailable("gone"), VendorMalformed("rubbish"), VendorRefused(10001, "无")])
+async def test_where_the_vendor_tool_cannot_adb_takes_it(tmp_path: Path, error: VendorError) -> None:
+    attached, casting = phone(StubTool(error), StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot(left_sec=30.0) == b"by adb"
+    assert casting.told == [("USB1", error)]
 
 
-def test_a_vendor_tool_that_hangs_leaves_time_for_adb(tmp_path: Path) -> None:
+@given(left_sec=st.floats(min_value=0.0, max_value=2 * STEP_TIMEOUT_MS_MAX / 1000))
+def test_of_a_screenshot_s_time_adb_has_always_half_and_what_it_needs_or_all(left_sec: float) -> None:
+    share_sec = tool_share_sec(left_sec)
+    rest_sec = left_sec - share_sec
+    assert share_sec >= 0 and rest_sec >= left_sec / 2
+    assert share_sec == 0 or rest_sec >= ADB_PICTURE_SEC_MIN
+
+
+def test_a_vendor_tool_that_is_silent_leaves_adb_its_time_within_the_shortest_step(tmp_path: Path) -> None:
+    left_sec = STEP_TIMEOUT_MS_MIN / 1000
+
     async def scenario() -> float:
-        attached, pictures = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
-        assert await attached.screenshot() == b"by adb"
-        assert pictures.failed, "the next phone need not wait for it"
+        attached, casting = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
+        assert await attached.screenshot(left_sec=left_sec) == b"by adb"
+        assert isinstance(casting.told[0][1], VendorUnanswered)
         return asyncio.get_running_loop().time()
 
-    assert run_in_virtual_time(scenario()) == TOOL_PICTURE_SEC < STEP_TIMEOUT_MS_MIN / 1000
+    asked_sec = run_in_virtual_time(scenario())
+    assert 0 < asked_sec <= left_sec - ADB_PICTURE_SEC_MIN
+
+
+async def test_with_too_little_time_for_both_adb_has_it_all(tmp_path: Path) -> None:
+    attached, casting = phone(StubTool(b"by the tool"), StubAdb(b"by adb"), tmp_path)
+    assert await attached.screenshot(left_sec=ADB_PICTURE_SEC_MIN) == b"by adb"
+    assert casting.told == []
 
 
 def test_a_step_that_is_cancelled_while_the_vendor_tool_takes_its_time_is_cancelled(tmp_path: Path) -> None:
     async def scenario() -> None:
-        attached, pictures = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
+        attached, casting = phone(StubTool(None), StubAdb(b"by adb"), tmp_path)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1.0):
-                await attached.screenshot()
-        assert not pictures.failed
+                await attached.screenshot(left_sec=30.0)
+        assert casting.told == [], "that says nothing of the tool"
 
     run_in_virtual_time(scenario())
 
 
 async def test_without_a_vendor_tool_adb_takes_it(tmp_path: Path) -> None:
     attached, _ = phone(None, StubAdb(b"by adb"), tmp_path)
-    assert await attached.screenshot() == b"by adb"
+    assert await attached.screenshot(left_sec=30.0) == b"by adb"
 
 
 async def test_a_screencap_that_fails_on_the_phone_is_a_screenshot_error(tmp_path: Path) -> None:
     attached, _ = phone(None, StubAdb(errors.AdbCommandFailed("screencap -p", 1, "no display")), tmp_path)
     with pytest.raises(PhoneError, match="no display") as raised:
-        await attached.screenshot()
+        await attached.screenshot(left_sec=30.0)
     assert raised.value.reason is FailureReason.SCREENSHOT_ERROR

@@ -8,7 +8,7 @@ from tests.support.vendor_tool import answer, echo, never, vendor_tool
 from websockets.asyncio.server import ServerConnection
 
 from muster.domain.failure import FailureReason
-from muster.vendor.errors import VendorMalformed, VendorUnavailable
+from muster.vendor.errors import VendorBusy, VendorMalformed, VendorUnanswered, VendorUnavailable
 from muster.vendor.pool import VendorPool
 from muster.vendor.tool import VendorTool
 
@@ -51,7 +51,8 @@ async def test_an_answer_that_comes_after_the_time_out_is_never_taken_for_the_ne
         await connection.send(answer(request["action"]))
 
     async with vendor_tool(slow_first) as tool, VendorPool(tool.url, size=1) as pool:
-        with pytest.raises(VendorUnavailable, match=r"within 0\.05 s"):
+        await pool.request("first")
+        with pytest.raises(VendorUnanswered, match="did not answer within"):
             await pool.request("slow", timeout_sec=0.05)
         release.set()
         assert (await pool.request("next")).data == "next"
@@ -182,8 +183,25 @@ async def test_waiting_for_a_free_connection_has_a_limit() -> None:
     async with vendor_tool(takes_its_time) as tool, VendorPool(tool.url, size=1, wait_timeout_sec=0.05) as pool:
         stuck = asyncio.create_task(pool.request("list"))
         await asked.wait()
-        with pytest.raises(VendorUnavailable, match="was busy"):
+        with pytest.raises(VendorBusy, match="was busy"):
             await pool.request("list")
+        stuck.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stuck
+
+
+async def test_half_of_a_request_s_own_time_is_left_for_the_answer_however_busy_the_connections_are() -> None:
+    asked = asyncio.Event()
+
+    async def takes_its_time(connection: ServerConnection, request: dict[str, Any]) -> None:
+        asked.set()
+
+    async with vendor_tool(takes_its_time) as tool, VendorPool(tool.url, size=1) as pool:
+        stuck = asyncio.create_task(pool.request("screen"))
+        await asked.wait()
+        with pytest.raises(VendorBusy, match=r"was busy for 0\.05 s"):
+            await pool.request("screen", timeout_sec=0.1)
+        assert [request["action"] for request in tool.requests] == ["screen"], "it was not asked"
         stuck.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stuck
@@ -205,7 +223,7 @@ async def test_a_hundred_requests_to_a_tool_that_never_answers_leave_nothing() -
     async with vendor_tool(never) as tool:
         async with VendorPool(tool.url, size=10, answer_timeout_sec=0.05) as pool:
             outcomes = await asyncio.gather(*(pool.request("list") for _ in range(100)), return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {VendorUnavailable}
+            assert {type(outcome) for outcome in outcomes} == {VendorUnanswered}
             assert pool.idle_count == 0
         await tool.all_hung_up()
     await asyncio.sleep(0)

@@ -18,7 +18,7 @@ class Screenshots:
 
     async def __call__(self, step: ScreenshotStep, context: TaskContext) -> StepResult:
         """Fails as `screenshot_error` when what came is no whole picture, and when this node has no room for it."""
-        data = await context.phone().screenshot()
+        data = await context.phone().screenshot(left_sec=context.left_sec)
         try:
             async with self._decoding:
                 png = await self._verify(data)

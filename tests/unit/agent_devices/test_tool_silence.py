@@ -1,0 +1,65 @@
+"""A time-out speaks of the phone that was asked for; when it speaks of the tool."""
+
+import pytest
+
+from muster.agent.tool_silence import REST_SEC, SILENT_PHONES, ToolSilence
+from muster.vendor.errors import (
+    VendorBusy,
+    VendorError,
+    VendorMalformed,
+    VendorPictureMissing,
+    VendorRefused,
+    VendorUnanswered,
+    VendorUnavailable,
+)
+
+UNANSWERED, MISSING = VendorUnanswered("silent"), VendorPictureMissing(10_000, "none came")
+
+
+@pytest.mark.parametrize("error", [UNANSWERED, MISSING])
+def test_one_silent_phone_rests_for_a_while_and_no_other_does(error: VendorError) -> None:
+    silence = ToolSilence()
+    assert not any(silence.ended("hung", error, now) for now in (0.0, 10.0, 20.0, 30.0)), "however often"
+    assert silence.rests("hung", 30.0) and not silence.rests("well", 30.0)
+    assert not silence.rests("hung", 30.0 + REST_SEC)
+
+
+def test_a_phone_that_the_tool_answers_for_again_rests_no_more() -> None:
+    silence = ToolSilence()
+    silence.ended("hung", UNANSWERED, 0.0)
+    assert not silence.ended("hung", None, 1.0)
+    assert not silence.rests("hung", 1.0)
+
+
+@pytest.mark.parametrize("error", [VendorUnavailable("gone"), VendorMalformed("rubbish")])
+def test_a_tool_that_cannot_be_talked_to_is_silent_at_once_and_no_phone_rests_for_it(error: VendorError) -> None:
+    silence = ToolSilence()
+    assert silence.ended("any", error, 0.0)
+    assert not silence.rests("any", 0.0)
+
+
+def test_several_phones_in_a_row_without_an_answer_are_a_silent_tool() -> None:
+    silence = ToolSilence()
+    said = [silence.ended(f"phone-{number}", UNANSWERED, 0.0) for number in range(SILENT_PHONES)]
+    assert said == [False] * (SILENT_PHONES - 1) + [True]
+
+
+@pytest.mark.parametrize("answer", [None, MISSING, VendorRefused(10_001, "无")])
+def test_any_answer_in_between_shows_that_the_tool_is_there(answer: VendorError | None) -> None:
+    silence = ToolSilence()
+    for number in range(4 * SILENT_PHONES):
+        assert not silence.ended(f"phone-{number}", UNANSWERED, 0.0)
+        assert not silence.ended("another", answer, 0.0)
+
+
+def test_so_does_a_list_in_between() -> None:
+    silence = ToolSilence()
+    for number in range(4 * SILENT_PHONES):
+        assert not silence.ended(f"phone-{number}", UNANSWERED, 0.0)
+        silence.answered()
+
+
+def test_a_request_that_found_no_free_connection_says_nothing() -> None:
+    silence = ToolSilence()
+    assert not any(silence.ended(f"phone-{number}", VendorBusy("busy"), 0.0) for number in range(4 * SILENT_PHONES))
+    assert not silence.rests("phone-0", 0.0)
