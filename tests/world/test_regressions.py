@@ -54,6 +54,14 @@ UNIT_TESTED = {
         "unit/agent_core/test_stale_at_start.py",
         "test_a_task_that_is_called_stale_while_the_agent_starts_is_not_taken_up",
     ),
+    "an attempt that was called stale was taken up after a kill that came before it was stopped": (
+        "unit/agent_core/test_stale_at_start.py",
+        "test_an_attempt_that_was_called_stale_before_a_kill_is_taken_up_by_no_later_life",
+    ),
+    "a phone that another agent had let go waited for a disk that was full": (
+        "unit/agent_core/test_loop_waiting.py",
+        "test_a_disk_that_cannot_be_told_of_the_wait_for_a_lock_does_not_lengthen_it",
+    ),
     "a phone was repaired under the hands of a task that had waited for it in vain and went on": (
         "unit/agent_care/test_repair_turns.py",
         "test_a_phone_is_not_repaired_under_the_hands_of_a_task_that_has_waited_for_it_in_vain_and_goes_on",
