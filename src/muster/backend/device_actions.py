@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from muster.backend.bus import Bus
 from muster.backend.presence import Presence
 from muster.contracts.api import AuditEntry, DeviceActionAccepted, DeviceActionRequest
-from muster.contracts.commands import DeviceAction
+from muster.contracts.commands import DeviceAction, DeviceActionKind
 from muster.runtime.clock import Clock
 from muster.runtime.ids import NewId
 from muster.runtime.logs import get_logger
@@ -15,6 +15,8 @@ from muster.store import audit, commands
 from muster.store.database import Database
 
 ACTIONS_SHOWN_MAX: Final = 10
+# Each of them says what the phone is to be kept for from then on: the last one counts.
+_KEEPS: Final = frozenset({DeviceActionKind.QUARANTINE, DeviceActionKind.RESERVE, DeviceActionKind.RELEASE})
 _log = get_logger()
 
 
@@ -86,9 +88,12 @@ def _terms(command: DeviceAction) -> dict[str, Any]:
 
 
 async def _waiting(tx: AsyncConnection, node_id: str, wanted: DeviceAction) -> str | None:
-    """The very same, waiting for its node already."""
+    """The very same, waiting for its node already, and not taken back by one that waits behind it."""
     same = {"device_id": wanted.device_id, "action": wanted.action.value} | _terms(wanted)
+    found = None
     for row in await commands.open_actions(tx, node_id):
         if {key: value for key, value in row.body.items() if key not in ("type", "command_id")} == same:
-            return str(row.command_id)
-    return None
+            found = str(row.command_id)
+        elif row.body["device_id"] == wanted.device_id and {wanted.action, row.body["action"]} <= _KEEPS:
+            found = None
+    return found

@@ -23,6 +23,7 @@ class ProblemSlug(StrEnum):
     BAD_UPLOAD_TOKEN = "bad-upload-token"  # noqa: S105  # the name of a problem
     UPLOAD_EXPIRED = "upload-expired"
     UPLOAD_MISMATCH = "upload-mismatch"
+    STALE_ATTEMPT = "stale-attempt"
     NODE_ALREADY_CONNECTED = "node-already-connected"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"

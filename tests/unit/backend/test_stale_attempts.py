@@ -25,6 +25,12 @@ async def test_an_end_of_an_older_attempt_is_refused_and_changes_nothing(rig: Ri
     assert await rig.run(task.run_id) == before
 
 
+async def test_told_by_itself_and_not_in_a_batch_it_is_refused_as_plainly(rig: Rig, task: NodeTask) -> None:
+    answer = await rig.callback(rig.finished(task, 9, attempt=1))
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:muster:problem:stale-attempt")
+    assert [error["field"] for error in answer.json()["errors"]] == ["payload.attempt"]
+
+
 async def test_told_again_it_is_stale_again_and_never_a_success(rig: Rig, task: NodeTask) -> None:
     event = rig.finished(task, 9, attempt=1)
     assert [one["status"] for one in await rig.verdicts(event) + await rig.verdicts(event)] == [409, 409]

@@ -42,9 +42,11 @@ def lenient_json(body: bytes) -> Any:
     """As `strict_json`, but lets half surrogate pairs through: a phone's broken output must not cost a whole batch."""
     try:
         return json.loads(body, parse_constant=_refuse_constant)
+    except json.JSONDecodeError:
+        raise
     except RecursionError as error:
         raise json.JSONDecodeError("nested too deeply", "", 0) from error
-    except UnicodeDecodeError as error:
+    except ValueError as error:  # not UTF-8; a number of thousands of digits
         raise json.JSONDecodeError(str(error), "", 0) from error
 
 

@@ -14,12 +14,12 @@ from muster.backend.refusal import ProblemSlug, Refusal
 from muster.contracts.api import FieldError, NodeList, NodeView, UploadRequest, UploadTicket
 from muster.contracts.base import NodeIdField
 from muster.contracts.commands import PullAnswer
-from muster.contracts.events import CallbackAnswer, EventVerdict
+from muster.contracts.events import STALE_ATTEMPT_STATUS, CallbackAnswer, EventVerdict
 from muster.domain.limits import EVENT_BATCH_MAX, PULL_WAIT_MS_DEFAULT, PULL_WAIT_MS_MAX
 
 router = APIRouter(prefix="/api/nodes", tags=["nodes"], route_class=StrictRoute)
 _S = ProblemSlug
-_VERDICT_SLUGS: Final = {403: _S.WRONG_NODE, 422: _S.INVALID_FIELD}
+_VERDICT_SLUGS: Final = {403: _S.WRONG_NODE, STALE_ATTEMPT_STATUS: _S.STALE_ATTEMPT, 422: _S.INVALID_FIELD}
 
 
 @router.get("", summary="List nodes")
@@ -74,7 +74,13 @@ async def pull(
     dependencies=[NodeOnly],
     summary="Events of a node, one or a batch",
     responses=documented(
-        _S.MALFORMED_JSON, _S.UNAUTHORIZED, _S.WRONG_NODE, _S.BODY_TOO_LARGE, _S.INVALID_FIELD, _S.UNAVAILABLE
+        _S.MALFORMED_JSON,
+        _S.UNAUTHORIZED,
+        _S.WRONG_NODE,
+        _S.STALE_ATTEMPT,
+        _S.BODY_TOO_LARGE,
+        _S.INVALID_FIELD,
+        _S.UNAVAILABLE,
     ),
     openapi_extra={
         "requestBody": {

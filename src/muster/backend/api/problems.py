@@ -32,6 +32,7 @@ PROBLEMS: Final[Mapping[ProblemSlug, tuple[int, str]]] = MappingProxyType(
         _S.UNKNOWN_RUN: (404, "There is no such run"),
         _S.METHOD_NOT_ALLOWED: (405, "This address does not know that method"),
         _S.IDEMPOTENCY_KEY_REUSED: (409, "The idempotency key was used for another request"),
+        _S.STALE_ATTEMPT: (409, "That attempt of the task is over"),
         _S.NODE_ALREADY_CONNECTED: (409, "Another agent is connected as this node"),
         _S.UPLOAD_EXPIRED: (410, "This upload address has expired"),
         _S.BODY_TOO_LARGE: (413, "The body is too large"),

@@ -1,0 +1,44 @@
+"""What a phone is kept for: of several actions that wait for a node that is away, the last one counts."""
+
+import pytest
+from tests.support.backend import Rig
+
+QUARANTINE = {"action": "quarantine"}
+RELEASE = {"action": "release"}
+KIM = {"action": "reserve", "owner": "Kim", "minutes": 5}
+LEE = {"action": "reserve", "owner": "Lee", "minutes": 5}
+REBOOT = {"action": "reboot"}
+
+
+async def waiting(rig: Rig, *asked: dict[str, object], device_id: str = "A") -> list[str]:
+    """What the node gets of phone A, in order, when it is back."""
+    for body in asked:
+        answer = await rig.http.post(f"/api/devices/{device_id}/actions", json=body)
+        assert answer.status_code == 202, answer.text
+    found = (await rig.pull("PC-01")).json()["commands"]
+    return [one.get("owner", one["action"]) for one in found if one["device_id"] == "A"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ([QUARANTINE, RELEASE, QUARANTINE], ["quarantine", "release", "quarantine"]),
+        ([RELEASE, QUARANTINE, RELEASE], ["release", "quarantine", "release"]),
+        ([KIM, LEE, KIM], ["Kim", "Lee", "Kim"]),
+        ([KIM, RELEASE, KIM, KIM], ["Kim", "release", "Kim"]),
+        ([QUARANTINE, QUARANTINE], ["quarantine"]),
+        ([REBOOT, QUARANTINE, RELEASE, REBOOT], ["reboot", "quarantine", "release"]),
+    ],
+)
+async def test_the_last_word_on_a_phone_is_the_last_that_its_node_gets(
+    rig: Rig, asked: list[dict[str, object]], told: list[str]
+) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    assert await waiting(rig, *asked) == told
+
+
+async def test_what_is_asked_of_another_phone_takes_nothing_back(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    await rig.http.post("/api/devices/A/actions", json=QUARANTINE)
+    await rig.http.post("/api/devices/B/actions", json=RELEASE)
+    assert await waiting(rig, QUARANTINE) == ["quarantine"]
