@@ -99,12 +99,12 @@ CASES = [
         headers={"Idempotency-Key": "k" * 201},
     ),
     *(
-        Case(f"{name} in a callback", "POST", "/api/nodes/callback", 400, "malformed-json", content=raw, headers=NODE_HEADERS)
+        Case(name, "POST", "/api/nodes/callback", 400, "malformed-json", content=raw, headers=NODE_HEADERS)
         for name, raw in (
-            ("thousands of digits", b'{"event_id": ' + b"9" * 6_000 + b"}"),
-            ("deep nesting", b"[" * 200_000),
-            ("NaN", b'{"payload": NaN}'),
-            ("not UTF-8", b'{"type": "\xff"}'),
+            ("thousands of digits in a callback", b'{"event_id": ' + b"9" * 6_000 + b"}"),
+            ("deep nesting in a callback", b"[" * 200_000),
+            ("NaN in a callback", b'{"payload": NaN}'),
+            ("not UTF-8 in a callback", b'{"type": "\xff"}'),
         )
     ),
     Case("10 MB", "POST", "/api/runs", 413, "body-too-large", content=MEGABYTES_10, headers=JSON),

@@ -1,19 +1,22 @@
 """What a phone is kept for: of several actions that wait for a node that is away, the last one counts."""
 
+from typing import Any
+
 import pytest
 from tests.support.backend import Rig
 
-QUARANTINE = {"action": "quarantine"}
-RELEASE = {"action": "release"}
-KIM = {"action": "reserve", "owner": "Kim", "minutes": 5}
-LEE = {"action": "reserve", "owner": "Lee", "minutes": 5}
-REBOOT = {"action": "reboot"}
+Words = dict[str, Any]
+QUARANTINE: Words = {"action": "quarantine"}
+RELEASE: Words = {"action": "release"}
+KIM: Words = {"action": "reserve", "owner": "Kim", "minutes": 5}
+LEE: Words = {"action": "reserve", "owner": "Lee", "minutes": 5}
+REBOOT: Words = {"action": "reboot"}
 
 
-async def waiting(rig: Rig, *asked: dict[str, object], device_id: str = "A") -> list[str]:
+async def waiting(rig: Rig, *asked: Words) -> list[str]:
     """What the node gets of phone A, in order, when it is back."""
     for body in asked:
-        answer = await rig.http.post(f"/api/devices/{device_id}/actions", json=body)
+        answer = await rig.http.post("/api/devices/A/actions", json=body)
         assert answer.status_code == 202, answer.text
     found = (await rig.pull("PC-01")).json()["commands"]
     return [one.get("owner", one["action"]) for one in found if one["device_id"] == "A"]
@@ -31,7 +34,7 @@ async def waiting(rig: Rig, *asked: dict[str, object], device_id: str = "A") -> 
     ],
 )
 async def test_the_last_word_on_a_phone_is_the_last_that_its_node_gets(
-    rig: Rig, asked: list[dict[str, object]], told: list[str]
+    rig: Rig, asked: list[Words], told: list[str]
 ) -> None:
     await rig.heartbeat("PC-01", ["A", "B"])
     assert await waiting(rig, *asked) == told
