@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from muster.runtime.logs import get_logger
+from muster.runtime.masking import hide_passwords
 
 if sys.platform == "win32":
     import msvcrt
@@ -101,7 +102,9 @@ class NodeLock:
 
     def __init__(self, state_dir: Path, data_dir: Path, backend_url: str, node_id: str) -> None:
         self._what = {
-            f"node {node_id} of {backend_url}": FileLock(_lock_file(state_dir, "node", backend_url, node_id)),
+            f"node {node_id} of {hide_passwords(backend_url)}": FileLock(
+                _lock_file(state_dir, "node", backend_url, node_id)
+            ),
             f"the data folder {data_dir}": FileLock(data_dir / "agent.lock"),
         }
 

@@ -41,7 +41,7 @@ async def run_agent(settings: AgentSettings, *, on_ready: Callable[[str], None])
     with bind_context(node_id=settings.node_id):
         async with AsyncExitStack() as stack:
             secrets = _secrets(settings)
-            stack.enter_context(masked_logs(Mask(secrets.values())))
+            stack.enter_context(masked_logs(Mask([*secrets.values(), settings.secret or ""])))
             await Agent(settings, await open_ports(settings, secrets, stack)).run(on_ready)
 
 

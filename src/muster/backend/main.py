@@ -10,9 +10,11 @@ from typing import Final
 import uvicorn
 
 from muster.backend.api.app import create_app
+from muster.backend.http_connection import BoundedHttp
 from muster.backend.parts import BackendSettings, Parts, open_parts
 from muster.recipe.seeds import seed_documents
-from muster.runtime.logs import get_logger
+from muster.runtime.logs import get_logger, masked_logs
+from muster.runtime.masking import Mask
 
 __all__ = ["BackendSettings", "serve"]
 
@@ -26,7 +28,7 @@ async def serve(settings: BackendSettings, *, on_ready: Callable[[str], None]) -
 
     Raises OSError when the port is taken.
     """
-    with _listen(settings.host, settings.port) as listener:
+    with masked_logs(Mask([settings.secret])), _listen(settings.host, settings.port) as listener:
         async with open_parts(settings, seeds=seed_documents()) as parts:
             ready = f"muster backend ready on {_url(settings.host, listener)}"
             server = _Server(parts, on_started=lambda: on_ready(ready))
@@ -45,6 +47,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(parts),
+                http=BoundedHttp,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -18,6 +18,7 @@ from muster.cli.failing import DONE
 from muster.cli.finding import Check, Finding, counted
 from muster.cli.output import clean, console, tell_json
 from muster.runtime.logs import configure_logs
+from muster.runtime.masking import hide_passwords
 from muster.runtime.settings import Settings
 
 app = typer.Typer(add_completion=False)
@@ -82,8 +83,8 @@ async def examine(settings: Settings, *, node: bool, backend: bool) -> list[Find
 
 
 def plain(text: str) -> str:
-    """Without asyncio's way of saying that nobody listens."""
-    return _REFUSED.sub("nothing listens there", text)
+    """Without asyncio's way of saying that nobody listens, and without the password of an address."""
+    return _REFUSED.sub("nothing listens there", hide_passwords(text))
 
 
 async def _one(name: str, check: Check, settings: Settings) -> Sequence[Finding]:

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from muster.cli.failing import COULD_NOT, DONE, CommandFailed
 from muster.cli.output import say
+from muster.runtime.masking import hide_passwords
 from muster.runtime.settings import SettingsError
 
 # Command → where its Typer application is, and its line in `muster --help`.
@@ -106,7 +107,7 @@ def run() -> None:
     try:
         sys.exit(main(sys.argv[1:]))
     except Exception:  # noqa: BLE001 - the last resort of the process: told in full, and the exit status is ours
-        traceback.print_exc()
+        sys.stderr.write(hide_passwords(traceback.format_exc()))
         say("muster: this is a fault in Muster itself; please report the lines above")
         sys.exit(COULD_NOT)
 

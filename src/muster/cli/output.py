@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from muster.runtime.masking import hide_passwords
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
@@ -52,8 +54,9 @@ def as_document(message: "BaseModel") -> dict[str, Any]:
 
 
 def clean(text: object) -> str:
-    """Text fit for a terminal: what a phone says must not move the cursor nor forge a line."""
-    return "".join(_VISIBLE.get(char, char) if char >= " " else _VISIBLE.get(char, "�") for char in str(text))
+    """Text fit for a terminal: no password of an address; what a phone says moves no cursor and forges no line."""
+    shown = hide_passwords(str(text))
+    return "".join(_VISIBLE.get(char, char) if char >= " " else _VISIBLE.get(char, "�") for char in shown)
 
 
 # C1 controls (0x80-0x9f) are escape sequences to some terminals; bidirectional marks reorder a line.

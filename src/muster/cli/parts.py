@@ -12,7 +12,7 @@ from muster.agent.locks import FileLock
 from muster.cli.failing import CommandFailed
 from muster.cli.family import ChildPlan
 from muster.runtime.private_folder import make_private, write_private
-from muster.runtime.settings import SECRET_CHARS_MIN, Settings
+from muster.runtime.settings import Settings, shared_secret
 
 SECRET_VARIABLE = "NODE_AGENT_SHARED_SECRET"  # noqa: S105 - a name
 SECRET_FILE = "secret"  # noqa: S105 - a name
@@ -32,9 +32,10 @@ def agent_plan(
 ) -> ChildPlan:
     """`muster agent` for `backend_url`."""
     arguments = ["agent", "--backend", backend_url, "--node-id", node_id, "--data", str(settings.data)]
-    arguments += ["--adb-server", adb_server, "--vendor-url", vendor_url or "none"]
-    arguments += ["--concurrency", str(settings.concurrency)]
-    return ChildPlan("agent", arguments, _AGENT_READY, {SECRET_VARIABLE: secret})
+    arguments += ["--adb-server", adb_server, "--concurrency", str(settings.concurrency)]
+    # Not an option: its password would be in the list of processes.
+    environment = {SECRET_VARIABLE: secret, "VENDOR_WS_URL": vendor_url or "none"}
+    return ChildPlan("agent", arguments, _AGENT_READY, environment)
 
 
 def rack_plan(*, devices: int, seed: int, profile: Path | None, data: Path) -> ChildPlan:
@@ -68,10 +69,11 @@ def known_secret(settings: Settings) -> str | None:
         return settings.secret
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise CommandFailed(f"others can read {path}; run `chmod 600 {path}`")
-    secret = path.read_text(encoding="utf-8").strip()
-    if len(secret) < SECRET_CHARS_MIN:
-        raise CommandFailed(f"{path} does not hold a secret; remove it and start again")
-    return secret
+    try:
+        return shared_secret(path.read_text(encoding="utf-8").strip())
+    except ValueError:
+        # Not "from" it: a text that is no UTF-8 is told with a piece of it.
+        raise CommandFailed(f"{path} does not hold a secret; remove it and start again") from None
 
 
 @contextmanager

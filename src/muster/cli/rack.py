@@ -15,6 +15,7 @@ from muster.cli.failing import CommandFailed
 from muster.cli.output import tell, tell_json, tell_table
 from muster.cli.serve import announce
 from muster.cli.service import StopOnEofOption, run_service
+from muster.runtime.masking import without_user_info
 from muster.runtime.settings import host_port
 
 app = typer.Typer(
@@ -214,7 +215,8 @@ async def ask_rack(control: str, method: str, path: str, body: dict[str, Any] | 
         wire = Wire(control, None, None)
     except ValueError as error:
         raise CommandFailed(
-            f"--control: {control!r} is not an address such as {CONTROL_DEFAULT}; the rack's ready line tells it"
+            f"--control: {without_user_info(control)!r} is not an address such as {CONTROL_DEFAULT}; "
+            "the rack's ready line tells it"
         ) from error
     content = None if body is None else json.dumps(body).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}

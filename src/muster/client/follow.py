@@ -74,7 +74,7 @@ async def follow_run(
                         yield progress
                     if progress.has_ended():
                         return
-            trouble: Exception = BackendUnreachable(f"{client.base_url} ended the stream")
+            trouble: Exception = BackendUnreachable(f"{client.place} ended the stream")
         except ApiError as error:
             if error.status < 500:
                 raise

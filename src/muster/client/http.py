@@ -59,7 +59,7 @@ Params = dict[str, QueryValue | list[str]]
 class MusterClient:
     """A backend, by its address. Use as `async with`. Every call raises ApiError or BackendUnreachable, nothing else.
 
-    `secret` is the node's shared secret or an operator's token, sent as a bearer token to `base_url` alone.
+    `secret` is the node's shared secret or an operator's token, sent to `base_url` alone.
     `transport` replaces the network (an ASGI application in tests). Raises ValueError for a bad address.
     """
 
@@ -80,6 +80,11 @@ class MusterClient:
     def base_url(self) -> str:
         """The backend's address as given, without a trailing slash."""
         return str(self._wire.base_url).rstrip("/")
+
+    @property
+    def place(self) -> str:
+        """The same as anybody may see it: without a password."""
+        return self._wire.place
 
     # ---- node ----
 
@@ -182,7 +187,7 @@ class MusterClient:
                 try:
                     events = parser.feed(chunk)
                 except SseError as error:
-                    raise BackendUnreachable(f"the event stream of {self.base_url} is broken: {error}") from error
+                    raise BackendUnreachable(f"the event stream of {self.place} is broken: {error}") from error
                 for event in events:
                     yield event
 

@@ -21,6 +21,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from muster.contracts.api import Problem
+from muster.runtime.masking import hide_passwords, without_user_info
 
 CONNECT_TIMEOUT_SEC: Final = 5.0
 WRITE_TIMEOUT_SEC: Final = 30.0
@@ -76,7 +77,7 @@ class Wire:
     def __init__(self, base_url: str, secret: str | None, transport: httpx2.AsyncBaseTransport | None) -> None:
         self.base_url = _checked_url(base_url)
         self._transport = transport
-        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        headers = _shown_by(secret, self.base_url) if secret else {}
         plain = self.base_url.scheme == "http"
         self._api = httpx2.AsyncClient(
             base_url=self.base_url,
@@ -94,6 +95,11 @@ class Wire:
         await self._api.aclose()
         if self._elsewhere is not None:
             await self._elsewhere.aclose()
+
+    @property
+    def place(self) -> str:
+        """The backend's address as anybody may see it."""
+        return hide_passwords(str(self.base_url)).rstrip("/")
 
     def resolve(self, url: str) -> str:
         """An absolute url from one that may be relative to the backend."""
@@ -132,7 +138,7 @@ class Wire:
         """An answer without end, in pieces; `read_timeout_sec` is the longest silence. Raises BackendError."""
         async with self._send("GET", url, headers=headers, read_timeout_sec=read_timeout_sec) as response:
             if not response.headers.get("content-type", "").startswith(content_type):
-                raise BackendUnreachable(f"{self.base_url} did not answer with {content_type}: is it a Muster backend?")
+                raise BackendUnreachable(f"{self.place} did not answer with {content_type}: is it a Muster backend?")
             yield response.aiter_raw()
 
     @asynccontextmanager
@@ -145,7 +151,7 @@ class Wire:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise BackendUnreachable(f"{self.base_url} did not answer within {timeout_sec:g} s") from None
+            raise BackendUnreachable(f"{self.place} did not answer within {timeout_sec:g} s") from None
 
     @asynccontextmanager
     async def _send(
@@ -207,11 +213,16 @@ def _checked_url(text: str) -> httpx2.URL:
     try:
         _ = urlsplit(text).port  # the standard library checks brackets and the port's range, httpx2 does not
         url = httpx2.URL(text)
-    except (ValueError, httpx2.InvalidURL) as error:
-        raise ValueError(f"not a backend's address: {text!r} ({error})") from error
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"not a backend's address: {text!r}; it looks like http://127.0.0.1:8700")
-    return url
+        if url.scheme in ("http", "https") and url.host:
+            return url
+    except (ValueError, httpx2.InvalidURL):
+        pass  # their words may hold a piece of a password
+    raise ValueError(f"not a backend's address: {without_user_info(text)!r}; it looks like http://127.0.0.1:8700")
+
+
+def _shown_by(secret: str, base_url: httpx2.URL) -> dict[str, str]:
+    """How the secret is shown (R4.1): the usual header is a proxy's where the address holds a name and a password."""
+    return {"X-Node-Auth": secret} if base_url.userinfo else {"Authorization": f"Bearer {secret}"}
 
 
 def _is_loopback(host: str) -> bool:

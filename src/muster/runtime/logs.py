@@ -7,12 +7,15 @@ Use: `log = get_logger(); log.info("Task started", run_id=…, device_id=…)`. 
 for everything logged in the current asyncio task and those it starts.
 """
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 import structlog
+
+from muster.runtime.masking import hide_passwords
 
 CONTEXT_KEYS = ("run_id", "node_id", "device_id")
 _masks: list[Callable[[str], str]] = []
@@ -35,6 +38,7 @@ def configure_logs(*, json_lines: bool = False, level: str = "info", stream: Tex
         logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
         cache_logger_on_first_use=False,
     )
+    _listen_to_libraries(max(logging.WARNING, _LEVELS[level]))
 
 
 def get_logger() -> structlog.typing.FilteringBoundLogger:
@@ -60,11 +64,36 @@ def masked_logs(mask: Callable[[str], str]) -> Iterator[None]:
         _masks.remove(mask)
 
 
-def _mask_line(_logger: object, _name: str, rendered: Any) -> str:
-    line = str(rendered)
+def masked(text: str) -> str:
+    """`text` as a line of the log would have it."""
+    text = hide_passwords(text)
     for mask in _masks:
-        line = mask(line)
-    return line
+        text = mask(text)
+    return text
+
+
+def _listen_to_libraries(level: int) -> None:
+    """Lines of theirs would have another form, and pass every mask."""
+    for handler in logging.root.handlers[:]:
+        if isinstance(handler, _OfLibraries):
+            logging.root.removeHandler(handler)
+    logging.root.addHandler(_OfLibraries(level))
+
+
+class _OfLibraries(logging.Handler):
+    """What libraries say by the standard library's `logging`, as lines like all others."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, with its trace."""
+        level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING
+        try:
+            get_logger().log(level, record.getMessage(), library=record.name, exc_info=record.exc_info)
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+def _mask_line(_logger: object, _name: str, rendered: Any) -> str:
+    return masked(str(rendered))
 
 
 def _render_text(_logger: object, _name: str, event: MutableMapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Secrets taken out of whatever a person or a disk gets to see (R7.2): by value, and passwords of addresses by place."""
+"""Secrets taken out of whatever a person or a disk gets to see (R7.2): by value; passwords of addresses by place."""
 
 import html
 import json
@@ -13,7 +13,7 @@ _PREFIX_CHARS_MIN: Final = 4
 _SHELL_SPECIAL: Final = re.compile(r"([^A-Za-z0-9_@%+=:,./-])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HEX: Final = re.compile(r"%[0-9A-F]{2}")
-_USER_INFO: Final = re.compile(r"(?<=://)([^\s/?#@:]*:)?[^\s/?#]*@")
+_USER_INFO: Final = re.compile(r"://([^\s/?#@:]*:)?[^\s/?#]*@")
 
 
 def hide_passwords(text: str) -> str:
@@ -21,7 +21,14 @@ def hide_passwords(text: str) -> str:
 
     A name without a password goes too: such a one is often a token.
     """
-    return _USER_INFO.sub(lambda found: f"{found[1] or ''}{MASK}@", text)
+    return _USER_INFO.sub(lambda found: f"://{found[1] or ''}{MASK}@", text)
+
+
+def without_user_info(text: str) -> str:
+    """The same for what was meant to be one address, and may be none: whatever stands before its last `@` goes."""
+    before, at, after = text.rpartition("@")
+    scheme, slashes, _ = before.partition("//")
+    return f"{scheme}{slashes}{MASK}@{after}" if at and slashes else f"{MASK}@{after}" if at else text
 
 
 class Mask:

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from muster.domain import ids, limits
+from muster.runtime.masking import hide_passwords, without_user_info
 
 FILE_NAME: Final = "muster.toml"
 FILE_BYTES_MAX: Final = 64 * 1024
@@ -139,7 +140,7 @@ def _url(*schemes: str, example: str) -> Callable[[str], str]:
         except ValueError:
             known = False
         if not known:
-            raise ValueError(f"{text!r} is not an address such as {example}")
+            raise ValueError(f"{without_user_info(text)!r} is not an address such as {example}")
         return text.rstrip("/")
 
     return read
@@ -185,8 +186,8 @@ def _program(text: str) -> str:
     return text
 
 
-def _secret(text: str) -> str:
-    # The value itself must not appear in an error.
+def shared_secret(text: str) -> str:
+    """A secret that fits into a header. Raises ValueError, without the value."""
     if len(text) < SECRET_CHARS_MIN or not re.fullmatch(r"[\x21-\x7e]+", text):
         raise ValueError(f"must be at least {SECRET_CHARS_MIN} printable ASCII characters without spaces")
     return text
@@ -198,7 +199,7 @@ TABLE: Final = (
     Row("MUSTER_PORT", "port", _whole_number(0, 65_535), "8700", "port of the backend; 0 takes a free one"),
     Row("NODE_ID", "node_id", _node_id, None, "name of this PC, e.g. PC-01"),
     Row("BACKEND_URL", "backend_url", _url("http", "https", example="http://127.0.0.1:8700"), None, "for the agent"),
-    Row("NODE_AGENT_SHARED_SECRET", "secret", _secret, None, "what nodes and backend share", is_secret=True),
+    Row("NODE_AGENT_SHARED_SECRET", "secret", shared_secret, None, "what nodes and backend share", is_secret=True),
     Row(
         "MAX_CONCURRENCY_PER_NODE",
         "concurrency",
@@ -269,7 +270,7 @@ TABLE: Final = (
         "http://127.0.0.1:8700",
         "backend that the command line talks to",
     ),
-    Row("MUSTER_TOKEN", "token", _secret, None, "token of the command line", is_secret=True),
+    Row("MUSTER_TOKEN", "token", shared_secret, None, "token of the command line", is_secret=True),
 )
 assert {row.field for row in TABLE} | {"origins"} == {entry.name for entry in fields(Settings)}
 
@@ -357,4 +358,4 @@ def _masked(row: Row, value: object) -> str | None:
         return _NO_SERVICE if row.field in ("vendor_url", "agent_http_port") else None
     if row.is_secret:
         return _MASK
-    return re.sub(r"(?<=://)([^/@:]*):([^/@]*)@", rf"\1:{_MASK}@", str(value))  # an address may hold a password
+    return hide_passwords(str(value))

@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 
 from muster.runtime.logs import get_logger
+from muster.runtime.masking import hide_passwords
 from muster.vendor.errors import VendorBusy, VendorMalformed, VendorUnanswered, VendorUnavailable
 from muster.vendor.protocol import Malformed, VendorAnswer, parse_answer, request
 
@@ -139,7 +140,7 @@ class VendorPool:
             )
         # ValueError: an address that no port can be read from.
         except (OSError, TimeoutError, ValueError, WebSocketException) as error:
-            raise VendorUnavailable(f"no vendor tool at {self.url}: {_sentence(error)}") from error
+            raise VendorUnavailable(hide_passwords(f"no vendor tool at {self.url}: {_sentence(error)}")) from error
 
     async def _exchange(self, connection: ClientConnection, text: str, timeout_sec: float) -> VendorAnswer:
         try:

@@ -12,7 +12,7 @@ from tests.support.commands import Command
 from muster.cli.failing import CommandFailed
 from muster.cli.main import COMMANDS, load_command
 from muster.cli.output import clean
-from muster.cli.parts import held_folder, own_secret
+from muster.cli.parts import held_folder, known_secret, own_secret
 from muster.runtime.logs import get_logger
 from muster.runtime.settings import load_settings
 
@@ -161,3 +161,12 @@ def test_what_a_command_s_parts_log_goes_to_stderr(command: str, capsys: pytest.
     assert told.out == ""
     assert "[device_id=A] The disk is slow" in told.err
     assert "Nothing of note" not in told.err
+
+
+@pytest.mark.parametrize("content", [b"hidden\x01hidden", b"hidden \xff hidden", b"hid", b"hidden\nhidden"])
+def test_a_file_that_holds_no_secret_is_refused_without_a_piece_of_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    (tmp_path / "secret").chmod(0o600)
+    with pytest.raises(CommandFailed, match="does not hold a secret; remove it") as refused:
+        known_secret(load_settings({"MUSTER_DATA": tmp_path}, {}))
+    assert "hid" not in str(refused.value)

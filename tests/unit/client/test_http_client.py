@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import json
 import socket
@@ -116,6 +117,47 @@ async def test_nobody_listening_is_backend_unreachable_and_names_the_address() -
         async with MusterClient(f"http://127.0.0.1:{port}") as client:
             with pytest.raises(BackendUnreachable, match=f"127.0.0.1:{port}"):
                 await client.healthz()
+
+
+async def test_an_address_with_a_password_leaves_the_usual_header_to_its_proxy() -> None:
+    async with (
+        scripted_peer([answer(200, b'{"nodes": []}')]) as peer,
+        MusterClient(peer.url.replace("//", "//muster:hidden@"), secret="the-nodes-secret") as client,
+    ):
+        await client.nodes()
+    headers = peer.asked[0].headers
+    assert headers["x-node-auth"] == "the-nodes-secret"
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")) == b"muster:hidden"
+
+
+async def test_no_error_holds_the_password_of_an_address() -> None:
+    async def put(client: MusterClient) -> None:
+        ticket = UploadTicket(artifact_id=RUN_ID, key="k", url="/put", expires_at=1)
+        await client.put_object(ticket, Path(__file__), timeout_sec=0.2)
+
+    async def follow(client: MusterClient) -> None:
+        async for _ in client.events(RUN_ID):
+            pass
+
+    async def list_nodes(client: MusterClient) -> None:
+        await client.nodes()
+
+    trickle = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"
+    for ask, said in ((put, trickle), (follow, answer(200)), (list_nodes, b"nonsense\r\n\r\n")):
+        async with (
+            scripted_peer([said], stays_open=said == trickle) as peer,
+            MusterClient(peer.url.replace("//", "//muster:hidden@")) as client,
+        ):
+            with pytest.raises(BackendUnreachable, match=f"127.0.0.1:{peer.port}") as caught:
+                await ask(client)
+        assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["ftp://muster:hidden@pc-1", "http://muster:hid/den@pc-1", "muster:hidden@pc-1"])
+def test_an_address_that_cannot_be_used_is_told_without_its_password(text: str) -> None:
+    with pytest.raises(ValueError, match=r"not a backend's address: .*\*\*\*@pc-1") as caught:
+        MusterClient(text)
+    assert "hid" not in str(caught.value)
 
 
 async def test_a_peer_that_trickles_its_answer_is_given_up() -> None:

@@ -121,9 +121,19 @@ def test_what_is_shown_masks_secrets_and_passwords(tmp_path: Path) -> None:
     )
     shown = {line.name: line.value for line in settings.shown()}
     assert "very-secret" not in repr(shown)
-    assert shown["MUSTER_URL"] == "http://muster:********@pc-1:8700"
+    assert shown["MUSTER_URL"] == "http://muster:***@pc-1:8700"
     assert (shown["NODE_ID"], shown["MUSTER_PORT"]) == (None, "8700")
     assert len(shown) == len(TABLE)
+
+
+@pytest.mark.parametrize("name", ["BACKEND_URL", "VENDOR_WS_URL", "MUSTER_URL"])
+@pytest.mark.parametrize(
+    "text", ["muster:hidden@pc-1", "http//a:hidden@pc-1", "ftp://a:hid@pc-1", "ws:http://a:hid/@x"]
+)
+def test_an_address_that_is_refused_is_told_without_its_password(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{name}: '.*\*\*\*@.*' is not an address") as refused:
+        load(tmp_path, environment={name: text})
+    assert "hid" not in str(refused.value)
 
 
 def test_what_is_required_and_missing_says_how_to_give_it() -> None:

@@ -1,0 +1,51 @@
+"""Passwords of addresses, in a text and in what should have been an address."""
+
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.runtime.masking import MASK, hide_passwords, without_user_info
+
+ADDRESSES = {
+    "http://muster:hidden@pc-1:8700": "http://muster:***@pc-1:8700",
+    "no tool at ws://a:hidden@b: refused, http://c:hidden@d/e": "no tool at ws://a:***@b: refused, http://c:***@d/e",
+    "http://hidden-token@pc-1/x": "http://***@pc-1/x",
+    "http://a:hid@den:hidden@pc-1": "http://a:***@pc-1",
+    "s3://key:hidden@bucket?endpoint=x": "s3://key:***@bucket?endpoint=x",
+    "http://pc-1:8700/api/devices/a@b": "http://pc-1:8700/api/devices/a@b",
+    "http://pc-1?who=a@b": "http://pc-1?who=a@b",
+    "somebody@example.com": "somebody@example.com",
+}
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_the_password_goes_and_the_rest_stays(text: str) -> None:
+    assert hide_passwords(text) == ADDRESSES[text]
+
+
+@given(user=st.text(), password=st.text(min_size=1), around=st.text())
+def test_no_password_of_an_address_that_can_be_read_is_left(user: str, password: str, around: str) -> None:
+    try:
+        read = urlsplit(f"http://{user}:{password}@pc-1:8700")
+        is_address = read.port == 8700 and read.password == password and not any(map(str.isspace, password + user))
+    except ValueError:
+        is_address = False
+    if is_address:
+        hidden = hide_passwords(f"{around} http://{user}:{password}@pc-1:8700 {around}")
+        assert hidden.count(f"{MASK}@pc-1:8700") == 1
+        assert urlsplit(hidden.removeprefix(hide_passwords(around)).split()[0]).password == MASK
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http//muster:hidden@pc-1", "http//***@pc-1"),
+        ("http://muster:hid/den@pc-1:8700", "http://***@pc-1:8700"),
+        ("muster:hidden@pc-1", "***@pc-1"),
+        ("http:/pc-1", "http:/pc-1"),
+    ],
+)
+def test_of_what_is_no_address_all_goes_that_may_be_a_password(text: str, shown: str) -> None:
+    assert without_user_info(text) == shown
