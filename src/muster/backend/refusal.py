@@ -27,6 +27,7 @@ class ProblemSlug(StrEnum):
     NODE_ALREADY_CONNECTED = "node-already-connected"
     NOT_FOUND = "not-found"
     METHOD_NOT_ALLOWED = "method-not-allowed"
+    BODY_TOO_SLOW = "body-too-slow"
     NOT_ACCEPTED = "not-accepted"
     BODY_TOO_LARGE = "body-too-large"
     TOO_MANY_VIEWERS = "too-many-viewers"

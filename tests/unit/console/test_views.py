@@ -9,6 +9,7 @@ from muster.backend.console import views, wording
 from muster.backend.console.assets import FOLDER
 from muster.backend.console.language import LANGUAGES
 from muster.contracts.api import NodeView, TaskCounts, TaskView
+from muster.domain.failure import FailureClass, FailureReason
 from muster.domain.task import TaskState
 from muster.domain.trouble import Trouble
 
@@ -159,3 +160,12 @@ def test_no_node_is_no_strip() -> None:
 
 def test_every_trouble_of_a_node_has_its_words() -> None:
     assert set(wording.TROUBLES) == set(Trouble)
+
+
+def test_every_failure_reason_has_its_words_in_every_language() -> None:
+    """Beside the agent's own message, which is English; that none is left untranslated: test_language.py."""
+    for language in LANGUAGES.values():
+        told = wording.for_script(language)
+        assert told["reason"].keys() == {reason.value for reason in FailureReason}  # type: ignore[attr-defined]
+        assert told["class"].keys() == {kind.value for kind in FailureClass}  # type: ignore[attr-defined]
+    assert set(wording.WAITING_REASONS) < set(FailureReason)

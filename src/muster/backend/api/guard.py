@@ -1,5 +1,6 @@
 """What every request passes before any endpoint: host name, origin, size. Plain ASGI, so that streams stay streams."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,18 +15,21 @@ from muster.backend.uploads import UPLOAD_PATH
 from muster.domain.limits import ARTIFACT_BYTES_MAX, REQUEST_BODY_BYTES_MAX
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# A picture of ARTIFACT_BYTES_MAX over 3 Mbit/s. What a node sends it gives up much earlier itself (R1.6).
+BODY_SEC: Final = 90.0
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class Guard:
-    """Refuses a request by its head alone, and cuts off a body that grows too large.
+    """Refuses a request by its head alone, and cuts off a body that grows too large or does not end.
 
     `hosts` are the names by which this backend may be called; None = any. With a loopback address a foreign name
     means that a web page has bound its own name to it (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, body_sec: float = BODY_SEC) -> None:
         self._app = app
+        self._body_sec = body_sec
         self._hosts = None if hosts is None else frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +42,7 @@ class Guard:
         if refusal is not None:
             await answer_refusal(refusal)(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, bytes_max), send)
+        await self._app(scope, _limited(receive, bytes_max, self._body_sec), send)
 
     def _wrong_host(self, headers: Headers) -> Refusal | None:
         name = _host_name(headers.get("host", ""))
@@ -79,14 +83,20 @@ def _too_large(headers: Headers, bytes_max: int) -> Refusal | None:
     return Refusal(ProblemSlug.BODY_TOO_LARGE, f"at most {bytes_max} bytes are read") if is_larger else None
 
 
-def _limited(receive: Receive, bytes_max: int) -> Receive:
-    """A body may come in pieces without saying its length: count them."""
-    seen = 0
+def _limited(receive: Receive, bytes_max: int, body_sec: float) -> Receive:
+    """A body may come in pieces without saying its length, and a byte at a time: count them, and the time."""
+    seen, is_whole = 0, False
+    deadline = asyncio.get_running_loop().time() + body_sec
 
     async def counted() -> Message:
-        nonlocal seen
-        message = await receive()
+        nonlocal seen, is_whole
+        try:
+            async with asyncio.timeout_at(None if is_whole else deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408) from error
         seen += len(message.get("body", b""))
+        is_whole = is_whole or not message.get("more_body", False)
         if seen > bytes_max:
             raise HTTPException(413)
         return message

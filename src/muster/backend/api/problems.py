@@ -31,6 +31,7 @@ PROBLEMS: Final[Mapping[ProblemSlug, tuple[int, str]]] = MappingProxyType(
         _S.NOT_FOUND: (404, "There is nothing at this address"),
         _S.UNKNOWN_RUN: (404, "There is no such run"),
         _S.METHOD_NOT_ALLOWED: (405, "This address does not know that method"),
+        _S.BODY_TOO_SLOW: (408, "The body did not come to its end in time"),
         _S.IDEMPOTENCY_KEY_REUSED: (409, "The idempotency key was used for another request"),
         _S.STALE_ATTEMPT: (409, "That attempt of the task is over"),
         _S.NODE_ALREADY_CONNECTED: (409, "Another agent is connected as this node"),
@@ -58,6 +59,7 @@ _BY_STATUS: Final = {
     400: _S.MALFORMED_JSON,
     404: _S.NOT_FOUND,
     405: _S.METHOD_NOT_ALLOWED,
+    408: _S.BODY_TOO_SLOW,
     413: _S.BODY_TOO_LARGE,
     415: _S.NOT_ACCEPTED,
 }
