@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.phones import MemoryPhones
+
 from muster.agent.group_commit import GroupCommit, OpenCommits
 from muster.agent.intake import plan_of
 from muster.agent.journal_sqlite import SqliteJournal
@@ -269,6 +271,22 @@ class Replaced(NoObserver):
 
     def executor(self, executor: Executor) -> Executor:
         return self._executor
+
+
+@dataclass
+class SlowRack:
+    """`composition.Rack`: it is settled when the test says so."""
+
+    phones: MemoryPhones = field(default_factory=MemoryPhones)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    vendor_ok: bool = True
+    last_vendor_ok_ms: int | None = None
+
+    def subscribe(self, changed: asyncio.Event) -> None:
+        pass
+
+    async def wait_settled(self) -> None:
+        await self.settled.wait()
 
 
 @dataclass

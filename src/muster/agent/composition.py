@@ -168,7 +168,8 @@ class Agent:
         """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
         try:
             await self._spool.tidy()
-            return await resume(self._ports.journal, self._narrator, self._screens.lose)
+            self._screens.take_up(await self._ports.journal.last_at_phones(), self._ports.rack.phones)
+            return await resume(self._ports.journal, self._narrator)
         except (JournalError, OSError) as error:
             raise AgentCannotStart(str(error)) from error
 

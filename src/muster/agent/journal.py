@@ -20,6 +20,7 @@ from muster.contracts.events import (
     TaskProgress,
     TaskStarted,
 )
+from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
 
 
@@ -38,6 +39,15 @@ class JournaledTask:
     state: TaskState
     started_at_ms: int | None
     is_stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LastAtPhone:
+    """How a task stands of which an attempt was the last thing that began on its phone."""
+
+    device_id: str
+    state: TaskState
+    failure_reason: FailureReason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,11 @@ class Commands(Protocol):
 
     async def open_tasks(self) -> Sequence[JournaledTask]:
         """Every open task, in the order of acceptance."""
+        ...
+
+
+    async def last_at_phones(self) -> Sequence[LastAtPhone]:
+        """Of each phone the task that ended last of those that began there, and each open one that has begun."""
         ...
 
 

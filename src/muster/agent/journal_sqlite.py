@@ -22,6 +22,7 @@ from muster.agent.journal import (
     JournaledTask,
     JournalError,
     JournalFigures,
+    LastAtPhone,
     Leftover,
     OutboxDepth,
     OutboxEvent,
@@ -156,6 +157,10 @@ class SqliteJournal:
     async def open_tasks(self) -> Sequence[JournaledTask]:
         """See `Commands`."""
         return await self._read(tables.open_tasks)
+
+    async def last_at_phones(self) -> Sequence[LastAtPhone]:
+        """See `Commands`."""
+        return await self._read(tables.last_at_phones)
 
     # ---- the life of a task ------------------------------------------------------------------------------------------
 

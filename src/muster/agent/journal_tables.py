@@ -9,6 +9,7 @@ from muster.agent.journal import (
     DeadLetter,
     JournaledTask,
     JournalError,
+    LastAtPhone,
     OutboxDepth,
     OutboxEvent,
     Refusal,
@@ -179,6 +180,19 @@ def open_tasks(connection: Connection) -> list[JournaledTask]:
         " WHERE state IN ('queued', 'running', 'waiting') ORDER BY position"
     )
     return [JournaledTask(t, r, d, n, TaskState(state), at, bool(stale)) for t, r, d, n, state, at, stale in rows]
+
+
+def last_at_phones(connection: Connection) -> list[LastAtPhone]:
+    """A higher attempt than the first of an open task: an earlier one has begun."""
+    rows = connection.execute(
+        "SELECT device_id, state, failure_reason FROM"
+        " (SELECT device_id, state, failure_reason,"
+        "  ROW_NUMBER() OVER (PARTITION BY device_id ORDER BY ended_at_ms DESC, position DESC) AS back FROM tasks"
+        "  WHERE started_at_ms IS NOT NULL AND ended_at_ms IS NOT NULL) WHERE back = 1"
+        " UNION ALL SELECT device_id, state, failure_reason FROM tasks"
+        " WHERE state = 'running' OR (state IN ('queued', 'waiting') AND attempt > 1)"
+    )
+    return [LastAtPhone(d, TaskState(state), FailureReason(why) if why else None) for d, state, why in rows]
 
 
 # ---- the life of a task: one conditional UPDATE for each transition --------------------------------------------------

@@ -1,6 +1,5 @@
 """What the agent does with its journal when it starts (R1.9): nothing recorded is lost, nothing hangs."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from muster.agent.intake import plan_of
@@ -15,21 +14,17 @@ from muster.runtime.logs import get_logger
 log = get_logger()
 
 
-async def resume(
-    journal: Journal, narrator: Narrator, on_cut_off: Callable[[str], None] = lambda _device_id: None
-) -> list[Task]:
+async def resume(journal: Journal, narrator: Narrator) -> list[Task]:
     """Answers the tasks to be taken up again: queued ones, parked ones, and those cut off that have an attempt left.
 
     Those that were under way and have none end as `node_restarted`; those that were asked to end end; of what the
-    backend called stale nobody is told. `on_cut_off` is told each phone on which one was under way.
+    backend called stale nobody is told.
     """
     plans = {start.run_id: plan_of(start) for start in await journal.open_runs()}
     cancelled = await journal.cancelled_tasks()
     tasks: list[Task] = []
     for known in await journal.open_tasks():
         plan = plans.get(known.run_id, "the journal has no such run")
-        if known.state is TaskState.RUNNING:
-            on_cut_off(known.device_id)
         if known.is_stale:
             log.warning("A stale attempt is not taken up", task_id=known.task_id, attempt=known.attempt)
             await journal.fence_task(narrator.fenced(known))

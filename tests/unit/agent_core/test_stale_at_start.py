@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.support.agent_parts import (
     MemoryBackend,
     MemoryLocks,
     Replaced,
+    SlowRack,
     accept,
     narrator,
     opened_journal,
@@ -31,26 +31,11 @@ from muster.agent.composition import Agent, AgentPorts, AgentSettings
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.outbox import OutboxSender
 from muster.agent.ports import Task
+from muster.agent.preflight.known_screen import Screens
 from muster.agent.resume import resume
 from muster.contracts.events import EventVerdict
 from muster.runtime.clock import SystemClock
 from muster.runtime.ids import id_source
-
-
-@dataclass
-class SlowRack:
-    """`composition.Rack`: it is settled when the test says so."""
-
-    phones: MemoryPhones = field(default_factory=MemoryPhones)
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    vendor_ok: bool = True
-    last_vendor_ok_ms: int | None = None
-
-    def subscribe(self, changed: asyncio.Event) -> None:
-        pass
-
-    async def wait_settled(self) -> None:
-        await self.settled.wait()
 
 
 def calls_stale(task: Task) -> Callable[[dict[str, Any]], EventVerdict | None]:
@@ -104,11 +89,12 @@ async def test_a_stale_attempt_that_a_kill_cut_off_leaves_its_phone_in_an_unknow
         await accept(journal, start)
         assert await journal.begin_task(narrator().task_started(stale, "usb-1"))
         await told_the_backend(journal, MemoryBackend(judge=calls_stale(stale)))
-    cut_off: list[str] = []
     async with opened_journal(tmp_path) as journal:
-        assert await resume(journal, narrator(), cut_off.append) == []
+        assert await resume(journal, narrator()) == []
         assert types_of(await told(journal)) == ["run_finished"], "here it is over"
-    assert cut_off == ["A"]
+        screens = Screens()
+        screens.take_up(await journal.last_at_phones(), MemoryPhones())
+        assert screens.is_unknown("A")
 
 
 async def test_a_stale_attempt_that_was_asked_to_end_is_told_by_nobody(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """A known screen (spec/07): a task that was cut off may have left its phone anywhere; the next one begins at home.
 
-What this process saw is remembered, and what it found cut off when it started. A phone whose last task succeeded, or
-failed because the phone did as its recipe said, is left as it is.
+What this process saw is remembered; what earlier ones left, the journal tells when it starts. A phone whose last task
+succeeded, or failed because the phone did as its recipe said, is left as it is.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
+from muster.agent.journal import LastAtPhone
 from muster.agent.ports import Executor, NotReady, Phones, Reporter, Task, TaskOutcome
 from muster.agent.preflight.device import ask
 from muster.agent.preflight.gate import Refused, Subject, Wait
-from muster.domain.failure import FailureClass
+from muster.domain.failure import FailureClass, FailureReason
 from muster.domain.task import TaskState
 from muster.runtime.logs import get_logger
 
@@ -27,6 +29,13 @@ class Screens:
     def lose(self, device_id: str) -> None:
         """A task of the phone was cut off, and may have left it anywhere."""
         self._unknown.add(device_id)
+
+    def take_up(self, last: Sequence[LastAtPhone], phones: Phones) -> None:
+        """What earlier processes left. The journal does not tell how far a task came: one that was refused before its
+        first step costs its phone a key press."""
+        for task in last:
+            if _may_show_anything(task.state, task.failure_reason):
+                self.lose(phones.resolve(task.device_id))
 
     def found(self, device_id: str) -> None:
         """It shows its home screen."""
@@ -82,7 +91,11 @@ class ScreenWatch:
 
 def _was_cut_off(outcome: TaskOutcome) -> bool:
     """A step of it has failed, for which the recipe is not to blame."""
-    reason = outcome.failure_reason
-    if outcome.status is not TaskState.FAILED or reason is None or not outcome.failed_steps:
-        return False
-    return reason.failure_class is not FailureClass.RECIPE
+    return bool(outcome.failed_steps) and _may_show_anything(outcome.status, outcome.failure_reason)
+
+
+def _may_show_anything(state: TaskState, reason: FailureReason | None) -> bool:
+    """After a task that began to do something. One that has no end, or was cancelled, was cut off."""
+    if state is TaskState.FAILED and reason is not None:
+        return reason.failure_class is not FailureClass.RECIPE
+    return state not in (TaskState.SUCCEEDED, TaskState.SKIPPED_OFFLINE)
