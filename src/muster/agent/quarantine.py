@@ -17,6 +17,7 @@ from muster.domain.limits import (
     QUARANTINE_PROBE_SEC_MAX,
 )
 
+UNREADABLE: Final = "its entry in this node's file of quarantined phones could not be read: release it if it is well"
 # Of the device's class, but nothing that leaving the phone alone would mend, or no failure of the phone at all.
 _NO_FAULT: Final = frozenset(
     {
@@ -48,9 +49,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Isolate:
-    """Somebody wants it kept out; only somebody lets it in again."""
+    """Somebody wants it kept out; only somebody lets it in again. `reason`: theirs."""
 
     device_id: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +132,9 @@ def decide(quarantine: Quarantine, event: Event, now: float) -> Sequence[Effect]
             return _task_ended(quarantine, device_id, reason, now)
         case Probed(device_id, is_clean):
             return _probed(quarantine, device_id, now, is_clean=is_clean)
-        case Isolate(device_id):
-            return _enter(quarantine, device_id, Held("an operator put it into quarantine", by_hand=True))
+        case Isolate(device_id, reason):
+            why = "an operator put it into quarantine" + (f": {reason}" if reason else "")
+            return _enter(quarantine, device_id, Held(why, by_hand=True))
         case Release(device_id):
             quarantine.stays.pop(device_id, None)
             return _leave(quarantine, device_id, "an operator released it")
@@ -191,15 +194,21 @@ def to_document(quarantine: Quarantine) -> dict[str, object]:
 
 
 def from_document(document: object, now: float) -> Quarantine:
-    """What `to_document` wrote, its phones to be probed after their interval; anything else counts as nothing."""
+    """What `to_document` wrote, its phones to be probed after their interval; anything else counts as nothing.
+
+    A phone of which only the name can be read stays held: perhaps a person put it there.
+    """
     if not isinstance(document, dict):
         return Quarantine()
     quarantine = Quarantine({}, _counts(document.get("streaks")), _counts(document.get("stays")))
     held = document.get("held")
     for name, entry in held.items() if isinstance(held, dict) else ():
-        if isinstance(entry, dict) and isinstance(entry.get("why"), str):
-            probe_at = now + probe_interval_sec(quarantine.stays.get(name, 1))
-            quarantine.held[name] = Held(entry["why"], by_hand=entry.get("by_hand") is True, probe_at=probe_at)
+        probe_at = now + probe_interval_sec(quarantine.stays.get(name, 1))
+        match entry:
+            case {"why": str(why), "by_hand": bool(by_hand)}:
+                quarantine.held[name] = Held(why, by_hand=by_hand, probe_at=probe_at)
+            case _:
+                quarantine.held[name] = Held(UNREADABLE, by_hand=True)
     return quarantine
 
 

@@ -1,9 +1,11 @@
 """Phones that people have reserved: no task starts there meanwhile (spec/07, docs/adr/0015). Kept across restarts.
 
 Where the file cannot be read nobody knows who has which phone: each one counts as reserved until somebody says of it
-that it is not, or has reserved it anew, or the longest reservation that could have been in the file is over.
+that it is not, or has reserved it anew, or the longest reservation that could have been in the file is over. Where only
+one phone's entry cannot be read, that holds for this phone alone.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,19 +13,23 @@ from typing import Any, Final
 
 from muster.agent.kept_file import KeptFile
 from muster.agent.ports import ReserveTerms
+from muster.domain.ids import DEVICE_ID_PATTERN
 from muster.domain.limits import DEVICES_PER_NODE_MAX, RESERVATION_MINUTES_MAX
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
 
 log = get_logger()
 _MINUTE_MS: Final = 60_000
+NAMES_TOLD_MAX: Final = 5
+ENTRY_CHARS_TOLD_MAX: Final = 200
+_DEVICE_ID: Final = re.compile(DEVICE_ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """`until_ms`: epoch ms of this PC's clock."""
+    """`until_ms`: epoch ms of this PC's clock. `owner` None: its entry could not be read, nobody knows."""
 
-    owner: str
+    owner: str | None
     reason: str | None
     until_ms: int
 
@@ -48,7 +54,8 @@ class Reservations:
 
     async def load(self) -> None:
         """Takes up what the last process kept."""
-        found = await self._file.load(_from_document)
+        longest_ms = self._clock.now_ms() + RESERVATION_MINUTES_MAX * _MINUTE_MS
+        found = await self._file.load(lambda document: _from_document(document, longest_ms))
         if found is not None:
             self._held, self._settled = found.held, found.settled
         written_ms = await self._file.unreadable_since_ms()
@@ -56,12 +63,17 @@ class Reservations:
             self._lost_until_ms = written_ms + RESERVATION_MINUTES_MAX * _MINUTE_MS
         if not self._is_lost:
             self._settled.clear()
+        # Of an entry that could not be read: or its week would begin anew with each start.
+        await self.save()
 
     @property
     def trouble(self) -> str | None:
         """What somebody has to see to."""
         if not self._is_lost:
-            return None
+            doubtful = [name for name in sorted(self._held) if (held := self._of(name)) and held.owner is None]
+            names = ", ".join(doubtful[:NAMES_TOLD_MAX]) + (", …" if len(doubtful) > NAMES_TOLD_MAX else "")
+            what = "in the file of reserved phones these could not be read and count as reserved until somebody"
+            return f"{what} releases or reserves them, for a week at most: {names}" if doubtful else None
         return (
             "the file of reserved phones could not be read: until somebody releases or reserves it, each phone counts"
             f" as reserved, for {self._lost_for} more; see {self._file.aside}"
@@ -70,6 +82,9 @@ class Reservations:
     def why(self, device_id: str) -> str | None:
         """Why the phone gets no task, in words; None: nobody has reserved it."""
         held = self._of(device_id)
+        if held is not None and held.owner is None:
+            left = _left(held.until_ms - self._clock.now_ms())
+            return f"perhaps reserved, for {left} more: its entry in this node's file of reservations could not be read"
         if held is not None:
             what = "" if held.reason is None else f": {held.reason}"
             return f"reserved by {held.owner} for {_left(held.until_ms - self._clock.now_ms())} more{what}"
@@ -139,13 +154,16 @@ def _left(milliseconds: int) -> str:
     return f"{minutes} min"
 
 
-def _from_document(document: Any) -> _Kept:
-    """Raises ValueError for anything that `save` did not write."""
+def _from_document(document: Any, longest_ms: int) -> _Kept:
+    """A phone whose entry cannot be read counts as reserved until `longest_ms`. Raises ValueError for what is no table
+    of phones."""
     match document:
         case {"held": Mapping() as held, "settled": [*settled]}:
             if max(len(held), len(settled)) > DEVICES_PER_NODE_MAX:
                 raise ValueError("it has more phones than a node can have")
-            found = {device_id: _reservation(device_id, entry) for device_id, entry in held.items()}
+            found = {
+                device_id: _reservation_or_doubt(device_id, entry, longest_ms) for device_id, entry in held.items()
+            }
             return _Kept(found, {str(device_id) for device_id in settled})
         case Mapping() as older if "held" not in older:
             # As it was written before a lost file was told from an empty one: the table of reservations alone.
@@ -153,8 +171,20 @@ def _from_document(document: Any) -> _Kept:
     raise ValueError("it is no table of reservations")
 
 
+def _reservation_or_doubt(device_id: str, entry: Any, longest_ms: int) -> Reservation:
+    """Raises ValueError where the name is no phone's either."""
+    try:
+        return _reservation(device_id, entry)
+    except ValueError as error:
+        if not _DEVICE_ID.fullmatch(device_id):
+            raise
+        log.error("A reservation cannot be read; the phone is kept", device_id=device_id, error=str(error))
+        return Reservation(None, None, longest_ms)
+
+
 def _reservation(device_id: str, entry: Any) -> Reservation:
     match entry:
-        case {"owner": str(owner), "reason": str() | None as reason, "until_ms": int(until_ms)}:
+        case {"owner": str() | None as owner, "reason": str() | None as reason, "until_ms": int(until_ms)}:
             return Reservation(owner, reason, until_ms)
-    raise ValueError(f"the reservation of {device_id!r} cannot be read")
+    # Shown, for what is written next has it no more.
+    raise ValueError(f"the reservation of {device_id!r} cannot be read: {str(entry)[:ENTRY_CHARS_TOLD_MAX]}")

@@ -10,7 +10,7 @@ from tests.support.manual_clock import ManualClock
 
 from muster.agent.kept_file import KeptFile
 from muster.agent.ports import ReserveTerms
-from muster.agent.quarantine import Isolate, TaskEnded
+from muster.agent.quarantine import Isolate, Release, TaskEnded
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.reservations import Reservations
 from muster.domain.failure import FailureReason
@@ -21,7 +21,7 @@ RUBBISH = [
     b"[]",
     b"7",
     b'{"A": 7}',
-    b'{"held": {"A": {"owner": 7}}, "settled": []}',
+    b'{"held": {"": {"owner": 7}}, "settled": []}',
     b'{"held": [], "settled": 7}',
 ]
 
@@ -51,6 +51,33 @@ async def test_a_file_that_cannot_be_read_may_have_reserved_any_phone_and_that_i
     assert reservations.count() == 1, "the adb server is not restarted under the hands of whoever it is"
     assert "each phone counts as reserved, for 7 d more" in (reservations.trouble or "")
     assert not file.exists() and file.with_suffix(".unreadable").read_bytes() == rubbish, "a person may still read it"
+
+
+@pytest.mark.parametrize("entry", [7, {}, {"owner": 7}, {"owner": "lee", "reason": None, "until_ms": "soon"}])
+async def test_an_entry_that_cannot_be_read_reserves_its_phone_and_no_other(tmp_path: Path, entry: object) -> None:
+    clock = ManualClock()
+    good = {"owner": "kim", "reason": None, "until_ms": clock.now_ms() + 3_600_000}
+    written(tmp_path, json.dumps({"held": {"A": good, "B": entry}, "settled": []}).encode(), clock)
+    reservations = await loaded(tmp_path, clock)
+    assert reservations.why("A") == "reserved by kim for 60 min more"
+    assert "perhaps reserved, for 7 d more: its entry" in (reservations.why("B") or "")
+    assert reservations.owner("B") is None, "anybody may reserve it"
+    assert reservations.why("C") is None
+    assert (reservations.trouble or "").endswith("at most: B")
+
+
+async def test_no_start_prolongs_what_an_entry_that_cannot_be_read_holds(tmp_path: Path) -> None:
+    clock = ManualClock()
+    written(tmp_path, b'{"held": {"A": 7, "B": 7}, "settled": []}', clock)
+    reservations = await loaded(tmp_path, clock)
+    assert reservations.release("B")
+    await reservations.save()
+    clock.jump(RESERVATION_MINUTES_MAX * 60 - 1)
+    reservations = await loaded(tmp_path, clock)
+    assert (reservations.why("A") or "").startswith("perhaps reserved, for 1 min more")
+    assert reservations.why("B") is None, "somebody has said so"
+    clock.jump(1)
+    assert (reservations.why("A"), reservations.trouble) == (None, None)
 
 
 async def test_what_somebody_says_of_a_phone_counts_also_after_a_restart(tmp_path: Path) -> None:
@@ -152,6 +179,28 @@ async def test_a_list_of_quarantined_phones_that_cannot_be_read_holds_nobody_bac
     book = QuarantineBook(path, ManualClock())
     await book.load()
     assert book.why("A") is not None and book.trouble is None
+
+
+@pytest.mark.parametrize("entry", [7, {}, {"why": 7, "by_hand": True}, {"why": "x"}])
+async def test_a_quarantined_phone_whose_entry_cannot_be_read_stays_there_till_somebody_releases_it(
+    tmp_path: Path, entry: object
+) -> None:
+    path, well = tmp_path / "quarantine.json", {"why": "an operator put it into quarantine", "by_hand": True}
+    path.write_text(json.dumps({"held": {"A": entry, "B": well}, "streaks": {}, "stays": {}}))
+    clock = ManualClock()
+    book = QuarantineBook(path, clock)
+    await book.load()
+    assert "could not be read: release it" in (book.why("A") or "") and book.why("B") == well["why"]
+    clock.jump(1e6)
+    assert book.due() == [], "perhaps a person put it there"
+    await book.record(Release("A"))
+    assert book.why("A") is None and book.trouble is None
+
+
+async def test_why_somebody_put_a_phone_into_quarantine_is_told() -> None:
+    book = QuarantineBook(None, ManualClock())
+    await book.record(Isolate("A", "swollen battery"))
+    assert book.why("A") == "an operator put it into quarantine: swollen battery"
 
 
 async def test_nothing_is_written_of_lists_that_never_had_a_phone(tmp_path: Path) -> None:
