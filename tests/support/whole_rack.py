@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.support.log_lines import wrong_lines
 from tests.support.processes import SECRET, Process, muster
 from tests.support.waiting import until
 
@@ -143,7 +144,14 @@ async def whole_rack(
     async with (
         Rack(settings) as rack,
         muster(
-            "backend", "--port", "0", "--data", str(folder / "backend"), cwd=folder, environment=environment
+            "backend",
+            "--port",
+            "0",
+            "--data",
+            str(folder / "backend"),
+            "--log-json",
+            cwd=folder,
+            environment=environment,
         ) as backend,
     ):
         url = (await backend.wait_for_line(r"muster backend ready on (\S+)"))[1]
@@ -164,7 +172,16 @@ async def whole_rack(
                 yield whole
             finally:
                 (folder / "agent.log").write_text(agent.output, encoding="utf-8")
+            run_ids = [run.run_id for run in (await client.runs(limit=PAGE)).runs]
         assert "Traceback" not in agent.output + backend.output
+        phones = [name for phone in rack.phones.values() for name in (phone.device_id, phone.serial)]
+        wrong = wrong_lines(
+            agent.lines, ready="muster agent PC-01 ready", of_every_line=["node_id"], run_ids=run_ids, phones=phones
+        )
+        wrong += wrong_lines(
+            backend.lines, ready="muster backend ready", of_every_line=[], run_ids=run_ids, phones=phones
+        )
+        assert not wrong, "\n".join(wrong)
 
 
 async def _all_online(whole: WholeRack) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
+from tests.support.log_lines import wrong_lines
 from tests.support.processes import SECRET, muster, run_muster
 
 from muster.client.http import MusterClient
@@ -127,6 +128,10 @@ async def test_no_file_and_no_line_of_log_holds_a_secret_that_a_run_has_used(tmp
             agent.process.kill()  # no tidying up: the journal keeps its write-ahead log
             await agent.ended()
         assert '"workflow_id": "***"' in agent.output and "leaky" not in agent.output
+        speaks_of = {"run_ids": [run.run_id], "phones": [task.device_id]}
+        wrong = wrong_lines(agent.lines, ready="muster agent PC-01 ready", of_every_line=["node_id"], **speaks_of)
+        wrong += wrong_lines(backend.lines, ready="muster backend ready", of_every_line=[], **speaks_of)
+        assert not wrong, "\n".join(wrong)
         (kept / "said.log").write_text("\n".join([agent.output, backend.output, sim.output]), encoding="utf-8")
         (kept / "told.txt").write_text("\n".join(told), encoding="utf-8")
     found = {path.name: leaks(path) for path in files_below(kept)}

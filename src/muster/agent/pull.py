@@ -148,7 +148,10 @@ class PullLoop:
         ended = self._narrator.unreadable(command.run_id, command.tasks, command.message) if command.run_id else []
         refused = await self._journal.refuse_command(ack, ended)
         if refused:
-            log.error("A command is refused", command_id=command.command_id, tasks=len(ended), error=command.message)
+            of = {"run_id": command.run_id} if command.run_id else {}
+            log.error(
+                "A command is refused", command_id=command.command_id, tasks=len(ended), error=command.message, **of
+            )
         return refused
 
     def _tell_failure(self, error: LinkError | JournalError, failures: int) -> None:
