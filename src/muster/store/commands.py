@@ -112,7 +112,8 @@ async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> li
             _c.type == CommandType.DEVICE_ACTION,
             _c.acked_at.is_(None),
             or_(_c.handed_at.is_(None), _c.handed_at < before_ms),
-            _c.created_at < before_ms,
+            # From the future: the clock was put back since, and nobody knows how old it is.
+            or_(_c.created_at < before_ms, _c.created_at > 2 * now_ms - before_ms),
         )
         .values(acked_at=now_ms, error_message=EXPIRED)
         .returning(_c.command_id)

@@ -1,4 +1,4 @@
-"""What a phone is kept for: of several actions that wait for a node that is away, the last one counts."""
+"""Actions that wait for a node that is away: of those that say what a phone is kept for, the last one counts."""
 
 from typing import Any
 
@@ -45,3 +45,12 @@ async def test_what_is_asked_of_another_phone_takes_nothing_back(rig: Rig) -> No
     await rig.http.post("/api/devices/A/actions", json=QUARANTINE)
     await rig.http.post("/api/devices/B/actions", json=RELEASE)
     assert await waiting(rig, QUARANTINE) == ["quarantine"]
+
+
+async def test_an_action_that_the_clock_makes_one_of_the_future_is_dropped_and_not_kept_for_hours(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A"])
+    await rig.http.post("/api/devices/A/actions", json=REBOOT)
+    rig.clock.set_wall(-4 * 3600)
+    await rig.http.post("/api/devices/A/actions", json=QUARANTINE)
+    await rig.parts.watch.look()
+    assert await waiting(rig) == ["quarantine"]
