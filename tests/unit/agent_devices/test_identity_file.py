@@ -50,6 +50,16 @@ async def test_a_folder_that_cannot_be_written_is_no_reason_to_stop(tmp_path: Pa
     await IdentityFile(tmp_path / "file" / "phones.json").save(identities)
 
 
+async def test_what_a_full_disk_did_not_take_is_written_when_it_does_though_nothing_is_new(tmp_path: Path) -> None:
+    (tmp_path / "folder").write_text("in the way", encoding="utf-8")
+    file, identities = IdentityFile(tmp_path / "folder" / "phones.json"), Identities()
+    identities.identify(None, "a")
+    await file.save(identities)
+    (tmp_path / "folder").unlink()
+    await file.save(identities)
+    assert IdentityFile(tmp_path / "folder" / "phones.json").load().names == identities.names
+
+
 def test_the_last_ids_of_handles_are_bounded() -> None:
     identities = Identities()
     for number in range(5_000):
