@@ -10,13 +10,14 @@ from tests.support.manual_clock import ManualClock
 from tests.support.phones import MemoryPhone, MemoryPhones
 
 from muster.agent.care import CareParts, PhoneCare
+from muster.agent.ports import DeviceOrder, ReserveTerms
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.repairs import RepairFailed
 from muster.agent.reservations import Reservations
+from muster.contracts.commands import DeviceActionKind
 from muster.domain.failure import FailureReason
-from muster.domain.limits import (
-    DEVICE_GRACE_WAIT_MS,
-)
+from muster.domain.limits import DEVICE_GRACE_WAIT_MS
+from muster.runtime.supervision import Background
 
 USB, TCP = "R58M123", "192.168.0.7:5555"
 HUNG = FailureReason.DEVICE_UNRESPONSIVE
@@ -87,10 +88,32 @@ class Ward:
     clock: ManualClock
     announced: list[float]
     server_lost: list[float]
+    orders: Background
+    failed: list[str] = field(default_factory=list)
 
     def add(self, handle: str, device_id: str = "A", **fields: object) -> str:
         self.phones.add(MemoryPhone(device_id, handle), **fields)  # type: ignore[arg-type]
         return device_id
+
+    def order(
+        self,
+        device_id: str,
+        action: DeviceActionKind,
+        terms: ReserveTerms | None = None,
+        *,
+        taken_at_ms: int | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """As if an operator asked for it now, or then; why it could not be done comes into `failed`."""
+        at_ms = self.clock.now_ms() if taken_at_ms is None else taken_at_ms
+        order = DeviceOrder(f"order {device_id}", device_id, action, at_ms, terms, reason)
+        self.care.begin(order)
+        _ = self.orders.start(f"{action} {device_id}", self._see_through(order))
+
+    async def _see_through(self, order: DeviceOrder) -> None:
+        failure = await self.care.see_through(order)
+        if failure is not None:
+            self.failed.append(failure)
 
     async def fail(self, device_id: str, times: int, reason: FailureReason | None = HUNG) -> None:
         for _ in range(times):
@@ -112,5 +135,5 @@ async def ward(folder: Path | None = None, *, may_reboot: bool = False) -> Async
         phones, repairs, book, clock, lambda: announced.append(clock.monotonic()), lambda: lost[-1] if lost else None,
         reservations=reservations, may_reboot=may_reboot, grace_ms=DEVICE_GRACE_WAIT_MS,
     )  # fmt: skip
-    async with PhoneCare(parts) as care:
-        yield Ward(care, repairs, phones, book, reservations, clock, announced, lost)
+    async with PhoneCare(parts) as care, Background() as orders:
+        yield Ward(care, repairs, phones, book, reservations, clock, announced, lost, orders)

@@ -10,7 +10,7 @@ import pytest
 from tests.support.waiting import until
 
 from muster.agent.care import CareParts, PhoneCare
-from muster.agent.ports import ReserveTerms
+from muster.agent.ports import DeviceOrder, ReserveTerms
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.rack import AttachedRack
 from muster.agent.rack import RackSettings as AgentRackSettings
@@ -20,6 +20,7 @@ from muster.contracts.commands import DeviceActionKind
 from muster.domain.failure import FailureReason
 from muster.domain.limits import DEVICE_GRACE_WAIT_MS
 from muster.runtime.clock import SystemClock
+from muster.runtime.supervision import Background
 from muster.sim.main import Rack, RackSettings
 from muster.sim.phone import Phone
 from muster.sim.states import PhoneState, set_state
@@ -36,6 +37,13 @@ class Ward:
     repairs: AdbRepairs
     care: PhoneCare
     book: QuarantineBook
+    orders: Background
+
+    def order(self, name: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
+        """As if an operator asked for it now."""
+        order = DeviceOrder("an order", name, action, SystemClock().now_ms(), terms)
+        self.care.begin(order)
+        _ = self.orders.start(action.value, self.care.see_through(order))
 
 
 @asynccontextmanager
@@ -52,8 +60,8 @@ async def ward(folder: Path) -> AsyncIterator[Ward]:
                 seen, repairs, book, clock, seen.announce, seen.server_lost_at,
                 reservations=reservations, grace_ms=DEVICE_GRACE_WAIT_MS,
             )  # fmt: skip
-            async with PhoneCare(parts) as care:
-                yield Ward(rack, list(rack.phones.values()), seen, repairs, care, book)
+            async with PhoneCare(parts) as care, Background() as orders:
+                yield Ward(rack, list(rack.phones.values()), seen, repairs, care, book, orders)
 
 
 def name_of(phone: Phone) -> str:
@@ -85,7 +93,7 @@ async def test_a_closed_port_is_never_handed_to_the_server_and_an_open_one_bring
             await room.repairs.reattach(handle)
         assert room.care.refusal(name, DeviceActionKind.RECONNECT) is None, "the port may be back any moment"
         await phone.adbd.start()
-        room.care.begin(name, DeviceActionKind.RECONNECT)
+        room.order(name, DeviceActionKind.RECONNECT)
         await until(lambda: room.seen.find(name) is not None, within_sec=PATIENCE_SEC)
         await room.repairs.reattach(handle)
         await until(lambda: room.seen.find(name) is not None, within_sec=PATIENCE_SEC)
@@ -97,7 +105,7 @@ async def test_a_phone_is_rebooted_by_hand(tmp_path: Path) -> None:
         phone = room.phones[0]
         uptime = phone.uptime_sec()
         assert room.care.refusal(name_of(phone), DeviceActionKind.REBOOT) is None
-        room.care.begin(name_of(phone), DeviceActionKind.REBOOT)
+        room.order(name_of(phone), DeviceActionKind.REBOOT)
         await until(lambda: phone.uptime_sec() < min(uptime, 30) and phone.booted, within_sec=PATIENCE_SEC)
         await until(lambda: room.seen.find(name_of(phone)) is not None, within_sec=PATIENCE_SEC)
         async with asyncio.timeout(PATIENCE_SEC):
@@ -116,10 +124,10 @@ async def test_quarantine_and_reservation_are_shown_where_the_heartbeat_looks(tm
         status = next(status for status in room.seen.all() if status.device_id == name)
         assert status.quarantined and status.last_error_message == f"in quarantine: {status.quarantined}"
         assert room.seen.find(name) is not None, "what runs on it is not cut off"
-        room.care.begin(name, DeviceActionKind.RELEASE)
+        room.order(name, DeviceActionKind.RELEASE)
         await until(lambda: room.book.why(name) is None)
         assert all(status.quarantined is None for status in room.seen.all())
-        room.care.begin(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        room.order(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
         status = next(status for status in room.seen.all() if status.device_id == name)
         assert status.reserved == status.last_error_message == "reserved by kim for 60 min more"
 

@@ -26,6 +26,7 @@ from tests.world.trace import Trace
 from muster.agent.heartbeat import HeartbeatLoop, HeartbeatSources, NodeFacts
 from muster.agent.journal_sqlite import SqliteJournal
 from muster.agent.narrate import Narrator
+from muster.agent.orders import Orders
 from muster.agent.outbox import OutboxSender
 from muster.agent.ports import DeviceStatus, NoDeviceActions, Phone, StepProgress, Task, TaskOutcome
 from muster.agent.pull import PullLoop
@@ -156,9 +157,8 @@ class Node:
         """Pull, outbox and heartbeat, as `agent/composition.py` has them."""
         await stack.enter_async_context(self.journal)
         background = await stack.enter_async_context(Background())
-        pull = PullLoop(
-            self.link, self.journal, self.rack, NoDeviceActions(), narrator=self.tell, clock=self.clock, rng=self.rng
-        )
+        orders = Orders(self.journal, NoDeviceActions(), background, narrator=self.tell, clock=self.clock, rng=self.rng)
+        pull = PullLoop(self.link, self.journal, self.rack, orders, narrator=self.tell, clock=self.clock, rng=self.rng)
         _ = background.start("outbox", self.sender.run())
         _ = background.start("pull", pull.run())
         self.background = background

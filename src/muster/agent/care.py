@@ -11,7 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final
 
-from muster.agent.ports import DeviceStatus, Phones, ReserveTerms
+from muster.agent.ports import DeviceOrder, DeviceStatus, Phones, ReserveTerms
 from muster.agent.quarantine import Event, Isolate, Probed, Release, TaskEnded
 from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.recovery import PAUSE_SEC, Climb, Move, Seen, decide, is_tcp, should_restart_server
@@ -31,6 +31,8 @@ TICK_SEC: Final = 1.0
 # adb itself brings a TCP phone back for a minute (spec/10); what it has forgotten is looked for ever more seldom.
 LOST_FIRST_SEC: Final = 15.0
 LOST_SEC_MAX: Final = 300.0
+# What a full disk does not take holds meanwhile, and the journal has it.
+SAVE_AGAIN_SEC: Final = 30.0
 _SILENT: Final = (FailureReason.DEVICE_UNRESPONSIVE, FailureReason.ADB_OFFLINE, FailureReason.ADB_MISSING)
 
 
@@ -119,7 +121,7 @@ class PhoneCare:
         await self._record(TaskEnded(name, reason))
         if reason is FailureReason.DEVICE_UNRESPONSIVE and self._may_reboot(name):
             self._notes.rebooted.add(name)
-            self._begin(name, DeviceActionKind.REBOOT)
+            _ = self._background.start(f"care: reboot {name}", self._reboot(name))
 
     def _may_reboot(self, name: str) -> bool:
         """Once, and not under the fingers of whoever has reserved it."""
@@ -171,55 +173,67 @@ class PhoneCare:
             return "the phone is not attached: check its cable, hub and power"
         return None
 
-    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
-        """See `DeviceActions`. A reservation holds from this call on."""
-        name = self._name(device_id)
-        if terms is not None:
-            self._parts.reservations.reserve(name, terms)
-        self._begin(name, action)
-
-    def _begin(self, name: str, action: DeviceActionKind) -> None:
-        _ = self._background.start(f"care: {action.value} {name}", self._do(name, action))
-
-    async def _do(self, name: str, action: DeviceActionKind) -> None:
-        match action:
+    def begin(self, order: DeviceOrder) -> None:
+        """See `DeviceActions`. What only this node's books say of a phone holds from this call on."""
+        name, reservations = self._name(order.device_id), self._parts.reservations
+        match order.action:
             case DeviceActionKind.QUARANTINE:
-                await self._record(Isolate(name))
-            case DeviceActionKind.RESERVE:
-                await self._keep_reservations()
+                _ = self._parts.book.note(Isolate(name, order.reason))
+            case DeviceActionKind.RESERVE if order.terms is not None:
+                reservations.reserve(name, order.terms, order.taken_at_ms)
             case DeviceActionKind.RELEASE:
-                if self._parts.reservations.release(name):
-                    await self._keep_reservations()
-                await self._record(Release(name))
-            case DeviceActionKind.REBOOT | DeviceActionKind.RECONNECT:
-                status = self._parts.phones.status(name)
-                if status is not None:
-                    await self._repair(name, status.runtime_handle, action)
-
-    async def _keep_reservations(self) -> None:
+                _ = reservations.release(name)
+                _ = self._parts.book.note(Release(name))
+            case _:
+                return
         self._parts.announce()
-        await self._parts.reservations.save()
 
-    async def _repair(self, name: str, handle: str, action: DeviceActionKind) -> None:
-        repairs = self._parts.repairs
+    async def see_through(self, order: DeviceOrder) -> str | None:
+        """See `DeviceActions`."""
+        if order.action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT):
+            try:
+                await self._repair(self._name(order.device_id), order.action, order)
+            except RepairFailed as error:
+                return str(error)
+            return None
+        # Each of the two, whichever it concerns: the other has nothing to write.
+        while not all([await self._parts.reservations.save(), await self._parts.book.save()]):
+            await self._parts.clock.sleep(SAVE_AGAIN_SEC)
+        return None
+
+    async def _reboot(self, name: str) -> None:
+        """What nobody asked for."""
+        try:
+            await self._repair(name, DeviceActionKind.REBOOT)
+        except RepairFailed as error:
+            log.warning("Phone not rebooted", device_id=name, error=str(error))
+
+    async def _repair(self, name: str, action: DeviceActionKind, order: DeviceOrder | None = None) -> None:
+        """Raises RepairFailed."""
         self._notes.in_hand[name] += 1
         try:
             async with self._slots, self._turns.repair(name):
+                status = self._parts.phones.status(name)
+                if order is not None and order.is_late(self._parts.clock.now_ms()):
+                    raise RepairFailed("too late: this node did not come to it within the time in which it was wanted")
+                if status is None:
+                    raise RepairFailed("this node does not know the phone")
                 if name in self._turns.busy:
                     raise RepairFailed("a task has begun on the phone")
-                if action is DeviceActionKind.REBOOT:
-                    await repairs.reboot(handle)
-                elif not is_tcp(handle):
-                    await repairs.reconnect(handle)
-                elif await repairs.port_answers(handle):
-                    await repairs.reattach(handle)
-                else:
-                    raise RepairFailed(f"nothing answers at {handle}")
-            log.info("Device action done", device_id=name, device_action=action.value)
-        except RepairFailed as error:
-            log.warning("Device action failed", device_id=name, device_action=action.value, error=str(error))
+                await self._act(status.runtime_handle, action)
         finally:
             self._put_down(name)
+
+    async def _act(self, handle: str, action: DeviceActionKind) -> None:
+        repairs = self._parts.repairs
+        if action is DeviceActionKind.REBOOT:
+            await repairs.reboot(handle)
+        elif not is_tcp(handle):
+            await repairs.reconnect(handle)
+        elif await repairs.port_answers(handle):
+            await repairs.reattach(handle)
+        else:
+            raise RepairFailed(f"nothing answers at {handle}")
 
     # ---- the ladder --------------------------------------------------------------------------------------------------
 

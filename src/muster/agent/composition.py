@@ -22,9 +22,19 @@ from muster.agent.link import BackendLink, LinkError
 from muster.agent.narrate import Narrator
 from muster.agent.observe.port import NoObserver, Observer
 from muster.agent.one_phone_locks import OnePhoneLocks
+from muster.agent.orders import Orders
 from muster.agent.outbox import OutboxSender
 from muster.agent.picture_files import ON_DISK, PictureFiles
-from muster.agent.ports import DeviceActions, DeviceCare, ExecutorSettings, NoDeviceActions, NoDeviceCare, Phones, Task
+from muster.agent.ports import (
+    DeviceActions,
+    DeviceCare,
+    DeviceOrder,
+    ExecutorSettings,
+    NoDeviceActions,
+    NoDeviceCare,
+    Phones,
+    Task,
+)
 from muster.agent.preflight.gate import Gate
 from muster.agent.preflight.gates import GATES, with_known_screen
 from muster.agent.preflight.known_screen import Screens, ScreenWatch
@@ -162,20 +172,27 @@ class Agent:
         """Works until it is cancelled, then drains (spec/07) and raises CancelledError. Raises AgentCannotStart."""
         resumed = await self._resume()
         async with Background() as background:
-            await self._work(background, resumed, on_ready)
+            await self._work(background, *resumed, on_ready)
 
-    async def _resume(self) -> list[Task]:
-        """Tidies up after the last process; answers the tasks that it left queued. Raises AgentCannotStart."""
+    async def _resume(self) -> tuple[list[Task], Sequence[DeviceOrder]]:
+        """Tidies up after the last process; answers what it left undone. Raises AgentCannotStart."""
         try:
             await self._spool.tidy()
             self._screens.take_up(await self._ports.journal.last_at_phones(), self._ports.rack.phones)
-            return await resume(self._ports.journal, self._narrator)
+            tasks = await resume(self._ports.journal, self._narrator)
+            return tasks, await self._ports.journal.open_orders()
         except (JournalError, OSError) as error:
             raise AgentCannotStart(str(error)) from error
 
-    async def _work(self, background: Background, resumed: list[Task], on_ready: Callable[[str], None]) -> None:
+    async def _work(
+        self,
+        background: Background,
+        resumed: list[Task],
+        left: Sequence[DeviceOrder],
+        on_ready: Callable[[str], None],
+    ) -> None:
         """Until it is cancelled."""
-        loop = self._scheduler(background)
+        loop, orders = self._scheduler(background), self._orders(background)
         self._ports.observer.sees(loop, lambda: self._room.trouble, self._news.set)
         _ = background.start("disk", self._room.run())
         # What the last process told may be called stale before its tasks are taken up.
@@ -189,8 +206,10 @@ class Agent:
         async with self._drained(loop):
             await self._ports.rack.wait_settled()
             # Only now: a task whose phone is not announced yet would be skipped as offline.
+            # Orders first: a phone that is to be kept from tasks gets none, and no repair comes under a task's hands.
+            orders.take_up(left)
             self._take_up(loop, resumed, stale)
-            pulling = background.start("pull", self._pull(loop).run())
+            pulling = background.start("pull", self._pull(loop, orders).run())
             try:
                 await self._told_the_backend()
                 on_ready(f"muster agent {self._settings.node_id} ready")
@@ -251,13 +270,19 @@ class Agent:
         )
         return HeartbeatLoop(facts, sources, sender.beat, changed=self._news, clock=self._ports.clock)
 
-    def _pull(self, loop: SchedulerLoop) -> PullLoop:
+    def _orders(self, background: Background) -> Orders:
+        ports = self._ports
+        return Orders(
+            ports.journal, ports.actions, background, narrator=self._narrator, clock=ports.clock, rng=ports.rng
+        )
+
+    def _pull(self, loop: SchedulerLoop, orders: Orders) -> PullLoop:
         ports = self._ports
         return PullLoop(
             ports.link,
             ports.journal,
             loop,
-            ports.actions,
+            orders,
             narrator=self._narrator,
             clock=ports.clock,
             rng=ports.rng,

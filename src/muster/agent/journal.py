@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from muster.agent.ports import SpooledArtifact
+from muster.agent.ports import DeviceOrder, SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
     ArtifactStored,
@@ -154,8 +154,16 @@ class Commands(Protocol):
         """Records that a run or a task is to end, also what of it comes later. (Whether it is new, its open tasks.)"""
         ...
 
-    async def accept_order(self, ack: CommandAck) -> bool:
-        """Records a command that concerns no task. False: known already."""
+    async def accept_order(self, ack: CommandAck, order: DeviceOrder | None) -> bool:
+        """Records a command that concerns no task, and what it asks for; None: it is refused. False: known already."""
+        ...
+
+    async def open_orders(self) -> Sequence[DeviceOrder]:
+        """What was asked for and has not ended, in the order of acceptance."""
+        ...
+
+    async def end_order(self, command_id: str, failed: CommandAck | None) -> None:
+        """It is done, or it is not and this tells why."""
         ...
 
     async def cancelled_tasks(self) -> frozenset[str]:

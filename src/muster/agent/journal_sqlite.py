@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from muster.agent import journal_counts as counts
+from muster.agent import journal_orders as orders
 from muster.agent import journal_pictures as pictures
 from muster.agent import journal_tables as tables
 from muster.agent.group_commit import Commits, GroupCommit, OpenCommits, Work
@@ -29,7 +30,7 @@ from muster.agent.journal import (
     Refusal,
 )
 from muster.agent.narrate import cancelled_before
-from muster.agent.ports import SpooledArtifact
+from muster.agent.ports import DeviceOrder, SpooledArtifact
 from muster.contracts.commands import RunStart, TaskAssignment
 from muster.contracts.events import (
     ArtifactStored,
@@ -142,9 +143,29 @@ class SqliteJournal:
 
         return await self._write(work)
 
-    async def accept_order(self, ack: CommandAck) -> bool:
+    async def accept_order(self, ack: CommandAck, order: DeviceOrder | None) -> bool:
         """See `Commands`."""
-        return await self._write(lambda connection: self._add_order(connection, ack))
+
+        def work(connection: sqlite3.Connection) -> bool:
+            is_new = self._add_order(connection, ack)
+            if is_new and order is not None:
+                orders.add(connection, order)
+            return is_new
+
+        return await self._write(work)
+
+    async def open_orders(self) -> Sequence[DeviceOrder]:
+        """See `Commands`."""
+        return await self._read(orders.all_open)
+
+    async def end_order(self, command_id: str, failed: CommandAck | None) -> None:
+        """See `Commands`."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            if orders.end(connection, command_id) and failed is not None:
+                self._tell(connection, failed, command_id)
+
+        await self._write(work)
 
     async def cancelled_tasks(self) -> frozenset[str]:
         """See `Commands`."""
@@ -372,7 +393,8 @@ class SqliteJournal:
         if is_new:
             self._tell(connection, ack, ack.command_id)
         else:
-            self._acknowledge_again(connection, ack)
+            # Whether it could be obeyed was said when it was new: meanwhile its own task runs, or the like.
+            self._acknowledge_again(connection, ack.model_copy(update={"error_message": None}))
         return is_new
 
     def _acknowledge_again(self, connection: sqlite3.Connection, ack: CommandAck) -> None:

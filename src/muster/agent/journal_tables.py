@@ -35,7 +35,7 @@ from muster.domain.task import OPEN_TASK_STATES, SOURCES, TaskState
 
 Connection = sqlite3.Connection
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # AUTOINCREMENT: a position is never used again, so the order of `position` is the order of recording for ever.
 # The counts are kept by triggers, in the transaction itself: counting a backlog of days would read all of it.
 SCHEMA = """
@@ -76,6 +76,12 @@ CREATE INDEX outbox_by_time ON outbox (created_at_ms);
 """
 # Version 3: the highest attempt of a task that the backend has called stale.
 ADDED_BY_3 = "ALTER TABLE tasks ADD COLUMN stale_attempt INTEGER NOT NULL DEFAULT 0;"
+# Version 4: what was asked of phones and is not done (journal_orders.py).
+ADDED_BY_4 = """
+CREATE TABLE orders (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, command_id TEXT NOT NULL UNIQUE, device_id TEXT NOT NULL,
+    action TEXT NOT NULL, owner TEXT, reason TEXT, minutes INTEGER, taken_at_ms INTEGER NOT NULL);
+"""
 
 
 def prepare(connection: Connection) -> None:
@@ -85,7 +91,7 @@ def prepare(connection: Connection) -> None:
         raise JournalError(
             f"it was written by a newer muster (version {version} of the file, known is {SCHEMA_VERSION})"
         )
-    steps = (SCHEMA, ADDED_BY_2, ADDED_BY_3)[version:]
+    steps = (SCHEMA, ADDED_BY_2, ADDED_BY_3, ADDED_BY_4)[version:]
     if steps:
         connection.executescript(f"BEGIN; {''.join(steps)} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 

@@ -62,14 +62,14 @@ class KeptFile:
             # Nothing was set aside; or it could not be, which is in the log.
             return self._lost_at_ms
 
-    async def save(self, document: object) -> None:
-        """Writes what is not on disk yet; also what a cancelled call before it had no time for."""
+    async def save(self, document: object) -> bool:
+        """Writes what is not on disk yet, also what a cancelled call before it had no time for. False: it is not."""
         if self._path is None:
-            return
+            return True
         async with self._writing:
             text = _text(document)
             if text == self._saved:
-                return
+                return True
             writing = asyncio.ensure_future(asyncio.to_thread(replace_file, self._path, text))
             try:
                 # The thread cannot be stopped: two of them must not write one file.
@@ -77,15 +77,16 @@ class KeptFile:
             finally:
                 while not writing.done():
                     await asyncio.wait([writing])
-            self._take(self._path, text, writing.exception())
+            return self._take(self._path, text, writing.exception())
 
-    def _take(self, path: Path, text: str, error: BaseException | None) -> None:
+    def _take(self, path: Path, text: str, error: BaseException | None) -> bool:
         if error is None:
             self._saved = text
         elif isinstance(error, OSError):
             log.error("A file of the agent cannot be written", file=path.name, error=str(error))
         else:
             raise error
+        return error is None
 
     async def _set_aside(self, path: Path) -> None:
         """The name alone changes, so that it keeps its time."""

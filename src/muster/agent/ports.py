@@ -13,7 +13,12 @@ from muster.agent.secrets import NO_SECRETS, NodeSecrets
 from muster.contracts.commands import DeviceActionKind
 from muster.domain.device import AttachState
 from muster.domain.failure import FailureReason
-from muster.domain.limits import DEVICE_GRACE_WAIT_MS, ONLINE_WINDOW_SEC, RESERVATION_MINUTES_DEFAULT
+from muster.domain.limits import (
+    DEVICE_ACTION_EXPIRY_SEC,
+    DEVICE_GRACE_WAIT_MS,
+    ONLINE_WINDOW_SEC,
+    RESERVATION_MINUTES_DEFAULT,
+)
 from muster.domain.task import StepState, TaskState
 from muster.recipe.model import Recipe
 
@@ -207,15 +212,41 @@ class ReserveTerms:
     minutes: int = RESERVATION_MINUTES_DEFAULT
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceOrder:
+    """What an operator asked of a phone. `taken_at_ms`: epoch ms of this PC's clock, when the node took note of it."""
+
+    command_id: str
+    device_id: str
+    action: DeviceActionKind
+    taken_at_ms: int
+    # Of a reservation, and of nothing else.
+    terms: ReserveTerms | None = None
+    # In the operator's words.
+    reason: str | None = None
+
+    def is_late(self, now_ms: int) -> bool:
+        """Whoever is at the phone by now did not ask for it. What this node merely notes of a phone is never late.
+
+        A clock that was put back by more than that does not say how late it is.
+        """
+        is_felt = self.action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT)
+        return is_felt and abs(now_ms - self.taken_at_ms) > DEVICE_ACTION_EXPIRY_SEC * 1000
+
+
 class DeviceActions(Protocol):
-    """What an operator may have done to a phone outside any task. `terms`: of a reservation, and of nothing else."""
+    """What an operator may have done to a phone outside any task. An order may come again after a restart."""
 
     def refusal(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> str | None:
         """Why it cannot be done, fit for an operator, else None. At once."""
         ...
 
-    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
-        """Begins it and returns; it goes on by itself. Called once for each command that was not refused."""
+    def begin(self, order: DeviceOrder) -> None:
+        """What needs only this node's word holds from this call on; called once for each order that was not refused."""
+        ...
+
+    async def see_through(self, order: DeviceOrder) -> str | None:
+        """Does the rest: on return it is done for good (None), or cannot be, and why. Called once, after `begin`."""
         ...
 
 
@@ -226,9 +257,12 @@ class NoDeviceActions:
         """Always refused."""
         return f"this node cannot {action.value} {device_id}: it has no means for it"
 
-    def begin(self, device_id: str, action: DeviceActionKind, terms: ReserveTerms | None = None) -> None:
-        """Never called."""
-        raise AssertionError(f"{action.value} of {device_id} was refused")
+    def begin(self, order: DeviceOrder) -> None:
+        """Only of an order that another agent of this node left."""
+
+    async def see_through(self, order: DeviceOrder) -> str | None:
+        """Always refused."""
+        return self.refusal(order.device_id, order.action)
 
 
 # ---- tasks -----------------------------------------------------------------------------------------------------------

@@ -9,9 +9,10 @@ from muster.agent.intake import Nameless, Readable, Unreadable, read_command
 from muster.agent.journal import Commands, JournalError
 from muster.agent.link import BackendLink, LinkBroken, LinkError, LinkRefused, is_unauthorized
 from muster.agent.narrate import Narrator
-from muster.agent.ports import DeviceActions, ReserveTerms, Task
-from muster.contracts.commands import DeviceAction, DeviceActionKind, RunStop, TaskCancel
-from muster.domain.limits import PULL_WAIT_MS_DEFAULT, RESERVATION_MINUTES_DEFAULT
+from muster.agent.orders import Orders, order_of
+from muster.agent.ports import Task
+from muster.contracts.commands import DeviceAction, RunStop, TaskCancel
+from muster.domain.limits import PULL_WAIT_MS_DEFAULT
 from muster.runtime.backoff import full_jitter_delay_sec
 from muster.runtime.clock import Clock
 from muster.runtime.logs import get_logger
@@ -44,7 +45,7 @@ class PullLoop:
         link: BackendLink,
         journal: Commands,
         work: Work,
-        actions: DeviceActions,
+        orders: Orders,
         *,
         narrator: Narrator,
         clock: Clock,
@@ -54,7 +55,7 @@ class PullLoop:
         self._link = link
         self._journal = journal
         self._work = work
-        self._actions = actions
+        self._orders = orders
         self._narrator = narrator
         self._clock = clock
         self._rng = rng
@@ -132,15 +133,16 @@ class PullLoop:
         return is_new
 
     async def _act(self, command: DeviceAction) -> bool:
-        terms = _terms(command)
-        refusal = self._actions.refusal(command.device_id, command.action, terms)
-        if not await self._journal.accept_order(self._narrator.command_ack(command.command_id, refusal)):
+        order = order_of(command, self._clock.now_ms())
+        refusal = self._orders.refusal(order)
+        ack = self._narrator.command_ack(command.command_id, refusal)
+        if not await self._journal.accept_order(ack, order if refusal is None else None):
             return False
         if refusal is not None:
             log.warning("A device action is refused", device_id=command.device_id, error=refusal)
             return True
         log.info("Device action", device_id=command.device_id, device_action=command.action.value)
-        self._actions.begin(command.device_id, command.action, terms)
+        self._orders.begin(order)
         return True
 
     async def _refuse(self, command: Unreadable) -> bool:
@@ -162,9 +164,3 @@ class PullLoop:
         # The first few, then once in a while: days of outage must not fill the disk with lines.
         elif failures <= 5 or failures % 60 == 0:
             log.warning("Cannot take commands", error=str(error), failures=failures)
-
-
-def _terms(command: DeviceAction) -> ReserveTerms | None:
-    if command.action is not DeviceActionKind.RESERVE:
-        return None
-    return ReserveTerms(command.owner or "?", command.reason, command.minutes or RESERVATION_MINUTES_DEFAULT)

@@ -50,13 +50,18 @@ class QuarantineBook:
 
     async def record(self, event: Event) -> Sequence[Effect]:
         """What the event changes, told in the log and on disk."""
+        effects = self.note(event)
+        await self.save()
+        return effects
+
+    def note(self, event: Event) -> Sequence[Effect]:
+        """What the event changes, at once and told in the log; `save` makes it durable."""
         effects = decide(self._quarantine, event, self._clock.monotonic())
         for effect in effects:
             words = "Phone put into quarantine" if isinstance(effect, Entered) else "Phone back from quarantine"
             log.warning(words, device_id=effect.device_id, why=effect.why)
-        await self.save()
         return effects
 
-    async def save(self) -> None:
-        """Writes what is not on disk yet; also what a cancelled `record` had no time for."""
-        await self._file.save(to_document(self._quarantine))
+    async def save(self) -> bool:
+        """Writes what is not on disk yet; also what a cancelled `record` had no time for. False: it is not there."""
+        return await self._file.save(to_document(self._quarantine))

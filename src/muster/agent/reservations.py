@@ -101,9 +101,13 @@ class Reservations:
         """Phones that are known to be reserved now, and one for those of which nobody knows."""
         return sum(1 for device_id in list(self._held) if self._of(device_id)) + self._is_lost
 
-    def reserve(self, device_id: str, terms: ReserveTerms) -> None:
-        """From now on, at once; `save` makes it durable."""
-        until_ms = self._clock.now_ms() + terms.minutes * _MINUTE_MS
+    def reserve(self, device_id: str, terms: ReserveTerms, since_ms: int | None = None) -> None:
+        """From now on, at once; `save` makes it durable. Its time began at `since_ms` (epoch ms), or begins now."""
+        now_ms = self._clock.now_ms()
+        # A clock that was put back prolongs nothing.
+        until_ms = min(now_ms if since_ms is None else since_ms, now_ms) + terms.minutes * _MINUTE_MS
+        if until_ms <= now_ms:
+            return
         self._held[device_id] = Reservation(terms.owner, terms.reason, until_ms)
         self._settle(device_id)
         log.info("Phone reserved", device_id=device_id, owner=terms.owner, minutes=terms.minutes)
@@ -117,9 +121,9 @@ class Reservations:
         log.info("Phone no longer reserved", device_id=device_id)
         return True
 
-    async def save(self) -> None:
-        """Makes it durable."""
-        await self._file.save(self._document())
+    async def save(self) -> bool:
+        """Makes it durable. False: the disk does not take it."""
+        return await self._file.save(self._document())
 
     @property
     def _is_lost(self) -> bool:

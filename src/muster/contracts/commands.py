@@ -85,7 +85,8 @@ ReservationMinutes = Annotated[int, Field(ge=1, le=limits.RESERVATION_MINUTES_MA
 
 
 class DeviceAction(Message):
-    """Something to do to a phone. Begun at most once: a node that ends just after acknowledging it has not done it.
+    """Something to do to a phone. Once acknowledged it is kept until it is done; a node that ends meanwhile may do it
+    twice. What cannot be done after all is told by a second acknowledgement (docs/adr/0026).
 
     `owner` and `minutes` belong to `reserve`: for whom, and for how long from the moment in which the node has it.
     """

@@ -221,7 +221,10 @@ class ArtifactStored(Payload):
 
 
 class CommandAck(Payload):
-    """The node has journaled the command; it need not be handed out again. `error_message`: it was refused, and why."""
+    """The node has journaled the command; it need not be handed out again. `error_message`: it was refused, and why.
+
+    A second one with it: the device action, once accepted, could not be done.
+    """
 
     command_id: UuidField
     error_message: ErrorMessage | None = None

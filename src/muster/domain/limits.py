@@ -62,6 +62,8 @@ NODE_LOST_AFTER_SEC_DEFAULT: Final = 600
 STOP_OVERDUE_SEC: Final = 120
 # A reboot that was asked for must not come days later, when the node is back.
 DEVICE_ACTION_EXPIRY_SEC: Final = 600
+# What a node has to do to its phones at most, besides its tasks; what is asked for above that is refused.
+DEVICE_ORDERS_MAX: Final = 2_000
 COMMAND_REDELIVERY_SEC: Final = 5
 EVENT_BATCH_MAX: Final = 200
 OUTBOX_RETRY_LADDER_SEC: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -130,6 +132,7 @@ assert STEP_TIMEOUT_MS_MIN <= STEP_TIMEOUT_MS_DEFAULT <= STEP_TIMEOUT_MS_MAX
 assert TASK_TIMEOUT_MS_MIN <= TASK_TIMEOUT_MS_DEFAULT <= TASK_TIMEOUT_MS_MAX
 assert STEP_TIMEOUT_MS_MAX <= TASK_TIMEOUT_MS_MAX, "a single step may fill a task, never outlive it"
 assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is harmless (R8.6)"
+assert DEVICES_PER_NODE_MAX <= DEVICE_ORDERS_MAX, "something can be asked of every phone at once"
 assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
 assert ONLINE_WINDOW_SEC < NODE_LOST_AFTER_SEC_DEFAULT, "a node looks silent before it is given up"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"

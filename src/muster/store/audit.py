@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from muster.store.dialects import AnyRows
@@ -18,11 +18,13 @@ async def add(tx: AsyncConnection, **columns: Any) -> None:
 
 
 async def answer(tx: AsyncConnection, rows: Sequence[Mapping[str, Any]], now_ms: int) -> None:
-    """What became of commands. Rows of `command` and `error`; the first answer counts."""
+    """What became of commands. Rows of `command` and `error`; the first answer counts, and the first error after it."""
+    error = bindparam("error", type_=_c.error_message.type)
+    is_new = or_(_c.answered_at.is_(None), and_(_c.error_message.is_(None), error.is_not(None)))
     statement = (
         update(audit_log)
-        .where(_c.command_id == bindparam("command"), _c.answered_at.is_(None))
-        .values(answered_at=now_ms, error_message=bindparam("error"))
+        .where(_c.command_id == bindparam("command"), is_new)
+        .values(answered_at=func.coalesce(_c.answered_at, now_ms), error_message=error)
     )
     await tx.execute(statement, list(rows))
 

@@ -112,7 +112,7 @@ async def test_quarantine_outlives_the_process(tmp_path: Path) -> None:
     async with ward(tmp_path) as room:
         assert room.book.why("A") == why
         room.add(USB)
-        room.care.begin("A", DeviceActionKind.RELEASE)
+        room.order("A", DeviceActionKind.RELEASE)
         await room.clock.advance(0)
         assert room.book.why("A") is None
     async with ward(tmp_path) as room:
@@ -126,11 +126,11 @@ async def test_a_phone_put_away_by_hand_comes_back_by_hand_alone() -> None:
         room.phones.aliases["its other name"] = name
         assert room.care.refusal(name, DeviceActionKind.QUARANTINE) is None
         assert room.care.refusal(name, DeviceActionKind.RELEASE) == "the phone is neither in quarantine nor reserved"
-        room.care.begin("its other name", DeviceActionKind.QUARANTINE)
+        room.order("its other name", DeviceActionKind.QUARANTINE)
         await room.clock.advance(10 * QUARANTINE_PROBE_SEC)
         assert room.book.why(name) is not None
         assert room.care.refusal(name, DeviceActionKind.RELEASE) is None
-        room.care.begin(name, DeviceActionKind.RELEASE)
+        room.order(name, DeviceActionKind.RELEASE)
         await room.clock.advance(0)
         assert room.book.why(name) is None
 
@@ -150,7 +150,7 @@ async def test_an_operator_reboots_and_reconnects_phones(
         name = room.add(handle)
         room.repairs.open_ports.add(TCP)
         assert room.care.refusal(name, action) is None
-        room.care.begin(name, action)
+        room.order(name, action)
         await room.clock.advance(0)
         assert room.repairs.done == done
 
@@ -173,7 +173,7 @@ async def test_a_reserved_phone_says_who_has_it_until_the_time_is_over(tmp_path:
         name = room.add(USB)
         terms = ReserveTerms("kim", "debugging the login", 90)
         assert room.care.refusal(name, DeviceActionKind.RESERVE, terms) is None
-        room.care.begin(name, DeviceActionKind.RESERVE, terms)
+        room.order(name, DeviceActionKind.RESERVE, terms)
         assert room.reservations.why(name) == "reserved by kim for 90 min more: debugging the login", "at once"
         await room.clock.advance(1)
         assert room.announced, "the backend hears of it before the next heartbeat is due"
@@ -201,11 +201,11 @@ def test_the_rest_of_a_reservation_is_rounded_up(minutes: int, told: str) -> Non
 async def test_releasing_a_phone_ends_its_reservation_and_its_quarantine() -> None:
     async with ward() as room:
         name = room.add(USB)
-        room.care.begin(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
-        room.care.begin(name, DeviceActionKind.QUARANTINE)
+        room.order(name, DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        room.order(name, DeviceActionKind.QUARANTINE)
         await room.clock.advance(0)
         assert room.care.refusal(name, DeviceActionKind.RELEASE) is None
-        room.care.begin(name, DeviceActionKind.RELEASE)
+        room.order(name, DeviceActionKind.RELEASE)
         await room.clock.advance(0)
         assert (room.reservations.why(name), room.book.why(name)) == (None, None)
 
@@ -213,7 +213,7 @@ async def test_releasing_a_phone_ends_its_reservation_and_its_quarantine() -> No
 async def test_nobody_reboots_a_phone_or_ends_the_adb_server_under_the_fingers_of_whoever_reserved_a_phone() -> None:
     async with ward(may_reboot=True) as room:
         names = [room.add(f"USB{number}", f"P{number}") for number in range(12)]
-        room.care.begin(names[0], DeviceActionKind.RESERVE, ReserveTerms("kim"))
+        room.order(names[0], DeviceActionKind.RESERVE, ReserveTerms("kim"))
         for name in names:
             await room.fail(name, 1)
         await room.clock.advance(300)
@@ -225,11 +225,11 @@ async def test_a_repair_that_fails_ends_nothing_else() -> None:
     async with ward() as room:
         name = room.add(USB)
         room.repairs.fails = "adb: device not found"
-        room.care.begin(name, DeviceActionKind.REBOOT)
+        room.order(name, DeviceActionKind.REBOOT)
         room.care.unresponsive(name)
         await room.clock.advance(30)
         room.repairs.fails = None
-        room.care.begin(name, DeviceActionKind.RECONNECT)
+        room.order(name, DeviceActionKind.RECONNECT)
         await room.clock.advance(0)
         assert room.repairs.done[-1] == f"reconnect {USB}"
 

@@ -69,7 +69,7 @@ async def test_a_task_begins_when_the_repair_of_its_phone_is_over() -> None:
     async with ward() as room:
         name, over = room.add(USB), asyncio.Event()
         room.repairs.until = over
-        room.care.begin(name, DeviceActionKind.RECONNECT)
+        room.order(name, DeviceActionKind.RECONNECT)
         await room.clock.advance(1)
         beginning = asyncio.ensure_future(room.care.began(name))
         await room.clock.advance(1)
@@ -81,7 +81,7 @@ async def test_a_task_begins_when_the_repair_of_its_phone_is_over() -> None:
 async def test_an_operators_repair_is_not_done_to_a_phone_on_which_a_task_has_begun_meanwhile() -> None:
     async with ward() as room:
         name = room.add(USB)
-        room.care.begin(name, DeviceActionKind.REBOOT)
+        room.order(name, DeviceActionKind.REBOOT)
         await room.care.began(name)
         await room.clock.advance(1)
         assert room.repairs.done == []
@@ -125,7 +125,7 @@ async def test_who_waited_for_another_repair_looks_again_whether_a_task_has_begu
         name, over = room.add(USB), asyncio.Event()
         room.repairs.until = over
         room.care.unresponsive(name)
-        room.care.begin(name, DeviceActionKind.RECONNECT)
+        room.order(name, DeviceActionKind.RECONNECT)
         await room.clock.advance(1)
         beginning = asyncio.ensure_future(room.care.began(name))
         await room.clock.advance(4)
@@ -144,7 +144,7 @@ async def test_a_phone_that_is_looked_for_is_left_alone_when_a_task_began_while_
         room.repairs.open_ports, room.repairs.look_until, room.repairs.until = {TCP}, looked, over
         room.phones.lose(name)
         await room.clock.advance(LOST_FIRST_SEC + 2)
-        room.care.begin(name, DeviceActionKind.RECONNECT)
+        room.order(name, DeviceActionKind.RECONNECT)
         await room.clock.advance(1)
         beginning = asyncio.ensure_future(room.care.began(name))
         await room.clock.advance(1)

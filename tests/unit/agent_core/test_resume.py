@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.agent_parts import accept, narrator, opened_journal, run_start, tasks_of, told, types_of, uuid
 
-from muster.agent.journal_tables import ADDED_BY_2, SCHEMA
+from muster.agent.journal_tables import ADDED_BY_2, ADDED_BY_3, SCHEMA
 from muster.agent.ports import TaskOutcome
 from muster.agent.resume import resume
 from muster.domain.task import TaskState
@@ -85,7 +85,9 @@ async def test_what_was_asked_to_end_ends_as_cancelled_whatever_it_was_doing(tmp
         assert [(end["device_id"], end["status"]) for end in ends] == [("A", "cancelled"), ("B", "cancelled")]
 
 
-@pytest.mark.parametrize(("version", "schema"), [(1, SCHEMA), (2, SCHEMA + ADDED_BY_2)])
+@pytest.mark.parametrize(
+    ("version", "schema"), [(1, SCHEMA), (2, SCHEMA + ADDED_BY_2), (3, SCHEMA + ADDED_BY_2 + ADDED_BY_3)]
+)
 async def test_a_journal_of_an_older_version_is_taken_over(tmp_path: Path, version: int, schema: str) -> None:
     with sqlite3.connect(tmp_path / "journal.sqlite3") as old:
         old.executescript(f"{schema} PRAGMA user_version = {version};")
@@ -93,6 +95,7 @@ async def test_a_journal_of_an_older_version_is_taken_over(tmp_path: Path, versi
     async with opened_journal(tmp_path) as journal:
         await accept(journal, run_start("A"))
         assert len(await resume(journal, TELL)) == 1
+        assert await journal.open_orders() == []
 
 
 async def test_a_task_that_was_cut_off_is_tried_again_while_it_has_attempts(tmp_path: Path) -> None:

@@ -133,6 +133,19 @@ async def test_who_asked_for_what_and_what_came_of_it_is_kept(rig: Rig) -> None:
     assert await history(rig, "rack/7") == []
 
 
+async def test_what_a_node_took_and_could_not_do_after_all_is_told_in_the_history(rig: Rig) -> None:
+    asked = await ask(rig, "A", "reboot")
+    taken = rig.event("command_ack", command_id=asked["command_id"])
+    await rig.tell(taken)
+    taken_at = rig.clock.now_ms()
+    await rig.clock.advance(30)
+    for reason in (None, "the phone is not attached", "something else", None):
+        fields = {} if reason is None else {"error_message": reason}
+        await rig.tell(rig.event("command_ack", command_id=asked["command_id"], **fields))
+    (entry,) = await history(rig, "A")
+    assert (entry["answered_at"], entry["error_message"]) == (taken_at, "the phone is not attached")
+
+
 async def test_what_was_dropped_is_told_in_the_history(rig: Rig) -> None:
     await ask(rig, "A", "reboot")
     for _ in range(2):
