@@ -178,7 +178,6 @@ class Commands(Protocol):
         """Every open task, in the order of acceptance."""
         ...
 
-
     async def last_at_phones(self) -> Sequence[LastAtPhone]:
         """Of each phone the task that ended last of those that began there, and each open one that has begun."""
         ...

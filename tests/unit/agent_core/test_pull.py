@@ -1,6 +1,8 @@
 """Taking commands: each by itself, once, and from a backend in any state."""
 
 import asyncio
+import io
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ from muster.agent.ports import DeviceActions, DeviceOrder, NoDeviceActions, Rese
 from muster.agent.pull import PullLoop
 from muster.contracts.commands import CommandType, DeviceActionKind, PullAnswer
 from muster.domain.limits import RESERVATION_MINUTES_DEFAULT
+from muster.runtime.logs import configure_logs
 from muster.runtime.supervision import Background
 
 GOOD = command(run_start("A", "B"))
@@ -127,9 +130,12 @@ async def test_a_command_handed_out_again_is_taken_once(journal: SqliteJournal) 
 async def test_a_command_that_cannot_be_read_is_answered_and_its_tasks_end(
     journal: SqliteJournal, raw: dict[str, Any], says: str
 ) -> None:
+    configure_logs(json_lines=True, stream=(log := io.StringIO()))
     backend = MemoryBackend(pulls=[PullAnswer(commands=[raw, GOOD])])
     async with pulling(journal, backend) as taken:
         await taken.has(2)
+    (line,) = [json.loads(line) for line in log.getvalue().splitlines() if "A command is refused" in line]
+    assert line["run_id"] == raw["run_id"]
     ack, finished, over, *_ = await told(journal)
     assert says in ack["payload"]["error_message"]
     assert finished["payload"]["task_id"] == raw["tasks"][0]["task_id"]
