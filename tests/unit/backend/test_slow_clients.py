@@ -62,12 +62,20 @@ async def test_a_head_that_does_not_come_closes_the_connection(rig: Rig, sent: b
         await until_closed(reader)
 
 
-async def test_a_second_head_that_does_not_come_closes_it_too(rig: Rig) -> None:
-    async with connected(rig, head_sec=0.05) as (reader, writer):
-        writer.write(GET + b"\r\n")
-        assert await status(reader) == 200
-        writer.write(GET)
-        await until_closed(reader)
+@pytest.mark.parametrize(("first", "answer", "then"), [(GET + b"\r\n", 200, GET), (POST, 413, b" ")])
+async def test_what_does_not_come_after_an_answer_closes_it_too(
+    rig: Rig, first: bytes, answer: int, then: bytes
+) -> None:
+    """A second head, or the rest of a body that was refused."""
+    for head_sec in (0.05, 1, WAIT_SEC / 3):  # a busy machine may be too slow for the first head itself
+        async with connected(rig, head_sec) as (reader, writer):
+            writer.write(first)
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                assert await status(reader) == answer
+                writer.write(then)
+                await until_closed(reader)
+                return
+    pytest.fail("the first request was never answered")
 
 
 @pytest.mark.parametrize("before", [b"", GET + b"\r\n"])
@@ -96,14 +104,6 @@ async def test_the_rest_of_a_refused_body_is_let_in_and_the_next_request_answere
         writer.write(b" " * 9_000_000)
         writer.write(GET + b"\r\n")
         assert await status(reader) == 200
-
-
-async def test_the_rest_of_a_refused_body_that_does_not_come_closes_the_connection(rig: Rig) -> None:
-    async with connected(rig, head_sec=0.05) as (reader, writer):
-        writer.write(POST)
-        assert await status(reader) == 413
-        writer.write(b" ")
-        await until_closed(reader)
 
 
 async def test_a_body_that_does_not_end_is_answered_408(rig: Rig) -> None:
