@@ -43,7 +43,7 @@ async def troubles(site: WholeRack) -> set[str]:
     return {trouble.reason for trouble in node.troubles}
 
 
-async def test_a_reserved_phone_is_left_alone_until_it_is_released(tmp_path: Path) -> None:
+async def test_a_phone_that_an_operator_keeps_is_left_alone_until_it_is_released_and_says_why(tmp_path: Path) -> None:
     async with whole_rack(tmp_path, rack(tmp_path), QUICK) as site:
         reserved, free = site.phones
         await site.client.act_on_device(
@@ -67,6 +67,10 @@ async def test_a_reserved_phone_is_left_alone_until_it_is_released(tmp_path: Pat
             ("device.reserve", None),
         ]
         assert all(entry.answered_at for entry in actions)
+        await site.client.act_on_device(free.device_id, DeviceActionKind.QUARANTINE, reason="swollen battery")
+        await told(site, free, "in quarantine: an operator put it into quarantine: swollen battery")
+        run = await site.ended(await site.start("quick"))
+        assert "swollen battery" in (task_of(run, free).error_message or "")
 
 
 async def test_a_node_that_cannot_read_who_has_which_phone_says_so_and_keeps_off_those_that_nobody_has_released(
