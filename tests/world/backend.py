@@ -100,6 +100,11 @@ class Backend:
         body = self._commands[command_id].body
         return body["run_id"] if body["type"] == "run_start" else None
 
+    def phone_of_action(self, command_id: str) -> str | None:
+        """The phone to which this command asks something to be done; None: it is another kind of command."""
+        body = self._commands[command_id].body
+        return str(body["device_id"]) if body["type"] == "device_action" else None
+
     def renew(self, task: BackendTask) -> dict[str, Any]:
         """Hands a task out again with a higher attempt: what the node tells of the one before is stale (fencing)."""
         task.attempt += 1

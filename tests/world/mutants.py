@@ -156,6 +156,13 @@ MUTANTS = (
         "        elif known.state is TaskState.WAITING:\n",
     ),
     one(
+        "an operator's order acknowledged and not kept",
+        "agent.journal_sqlite",
+        "            if is_new and order is not None:\n                orders.add(connection, order)\n",
+        "",
+        faults="action care kill_at_commit",
+    ),
+    one(
         "told as done, never sent to the phone",
         "agent.executor.steps.adb",
         "    output = await context.shell(command)\n",

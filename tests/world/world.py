@@ -23,6 +23,7 @@ from tests.world.life import Life, MemoryLocks
 from tests.world.link import MemoryLink, Network
 from tests.world.loop import SeededLoop, Standstill
 from tests.world.operator import Operator
+from tests.world.orders import Orders
 from tests.world.phones import SeenRack, SimPhone, SimRack
 from tests.world.repairs import SimRepairs
 from tests.world.streams import streams
@@ -151,12 +152,17 @@ class World:
     def _watch(self) -> None:
         self._phones = checkers.Phones(self)
         self._deeds = Deeds(self)
-        self._ledger = checkers.Ledger(self, self._deeds.acknowledged)
+        self._orders = Orders(self)
+        self._ledger = checkers.Ledger(self, self._acknowledged)
         self._turns = checkers.Turns(self, self._phones)
         self._delivery = checkers.Delivery(self, self._ledger, is_ordered="held" not in self.plan.kinds)
-        for checker in (self._phones, self._turns, self._delivery, checkers.Attempts(self), self._deeds):
+        for checker in (self._phones, self._turns, self._delivery, checkers.Attempts(self), self._deeds, self._orders):
             self.trace.watch(checker.see)
         self.disk.after_commit = self._committed
+
+    def _acknowledged(self, command_id: str) -> None:
+        self._deeds.acknowledged(command_id)
+        self._orders.acknowledged(command_id)
 
     # ---- time --------------------------------------------------------------------------------------------------------
 
@@ -241,7 +247,7 @@ class World:
     def _is_quiet(self) -> bool:
         connection = self.disk.connection
         waiting = sum(
-            connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("outbox", "spool")
+            connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("outbox", "spool", "orders")
         )
         ordered = len({task.run_id for task in self.backend.tasks.values()})
         all_ordered = ordered == len(self.plan.runs) + self._has_called_roll
@@ -423,6 +429,7 @@ class World:
     def _check_end(self) -> None:
         checkers.agreement(self)
         self._deeds.at_end()
+        self._orders.at_end(self._ledger)
         self._delivery.at_end()
         checkers.pictures(self, self._ledger)
         checkers.nothing_left(self, self._phones)
