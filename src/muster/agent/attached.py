@@ -169,5 +169,9 @@ class AttachedPhone:
             self._casting.vendor_ended(self._runtime_handle, error)
             log.warning("The vendor tool gave no picture; adb takes it", error=str(error))
             return None
+        except OSError as error:
+            # A full disk: adb's picture needs no file here.
+            log.warning("The vendor tool has no place for its picture; adb takes it", error=str(error))
+            return None
         self._casting.vendor_ended(self._runtime_handle, None)
         return picture

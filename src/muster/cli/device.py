@@ -22,7 +22,9 @@ device_app = typer.Typer(
 )
 
 DEVICES_SHOWN_MAX = 10_000
-ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why; kept in the phone's history.")]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Why; told with the phone while it is kept, and in its history.")
+]
 DeviceArgument = Annotated[str, typer.Argument(help="Device id, as `muster devices` shows it.")]
 
 

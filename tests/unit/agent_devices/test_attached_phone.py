@@ -15,6 +15,7 @@ from muster.agent.ports import PhoneError
 from muster.domain.failure import FailureReason
 from muster.domain.limits import STEP_TIMEOUT_MS_MAX, STEP_TIMEOUT_MS_MIN
 from muster.vendor.errors import VendorError, VendorMalformed, VendorRefused, VendorUnanswered, VendorUnavailable
+from muster.vendor.pool import VendorPool
 from muster.vendor.tool import VendorTool
 
 
@@ -109,6 +110,15 @@ async def test_where_the_vendor_tool_cannot_adb_takes_it(tmp_path: Path, error: 
     attached, casting = phone(StubTool(error), StubAdb(b"by adb"), tmp_path)
     assert await attached.screenshot(left_sec=30.0) == b"by adb"
     assert casting.told == [("USB1", error)]
+
+
+async def test_where_there_is_no_room_for_the_vendor_tool_s_file_adb_takes_it(tmp_path: Path) -> None:
+    in_its_way = tmp_path / "shots"
+    in_its_way.write_bytes(b"")
+    async with VendorPool("ws://127.0.0.1:1") as pool:
+        attached, casting = phone(VendorTool(pool), StubAdb(b"by adb"), in_its_way)
+        assert await attached.screenshot(left_sec=30.0) == b"by adb"
+    assert casting.told == [], "the tool was not asked"
 
 
 @given(left_sec=st.floats(min_value=0.0, max_value=2 * STEP_TIMEOUT_MS_MAX / 1000))
