@@ -28,9 +28,9 @@ async def taken(site: WholeRack, phones: list[Phone]) -> None:
 async def test_a_phone_is_rebooted_by_the_next_agent_when_this_one_is_killed_before_it_came_to_it(
     tmp_path: Path,
 ) -> None:
-    # Two rounds of phones that hang, each in the way for as long as a repair may take.
+    # Three rounds of phones that hang, each in the way for as long as a repair may take: time to take note of all.
     rack = RackSettings(
-        devices=2 * RECOVERIES_AT_ONCE + 1,
+        devices=3 * RECOVERIES_AT_ONCE + 1,
         latency="none",
         control_port=None,
         vendor_port=None,
