@@ -7,21 +7,19 @@ for one phone are done one after the other, as they came, also by the next proce
 import asyncio
 import random
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
-from muster.agent.journal import JournalError
+from muster.agent.journal_retry import until_journaled
 from muster.agent.narrate import Narrator
 from muster.agent.ports import DeviceActions, DeviceOrder, ReserveTerms
 from muster.contracts.commands import DeviceAction, DeviceActionKind
 from muster.contracts.events import CommandAck
-from muster.domain.limits import DEVICE_ORDERS_MAX, JOURNAL_RETRY_LADDER_SEC, RESERVATION_MINUTES_DEFAULT
-from muster.runtime.backoff import ladder_delay_sec
+from muster.domain.limits import DEVICE_ORDERS_MAX, RESERVATION_MINUTES_DEFAULT
 from muster.runtime.clock import Clock
-from muster.runtime.logs import get_logger
+from muster.runtime.logs import bind_context, get_logger
 from muster.runtime.supervision import Background
 
 log = get_logger()
-LOG_EVERY: Final = 30
 
 
 class OrderLedger(Protocol):
@@ -96,15 +94,8 @@ class Orders:
         else:
             log.warning("Device action failed", error=failure, **told)
         failed = None if failure is None else self._narrator.command_ack(order.command_id, failure)
-        failures = 0
-        while True:
-            try:
-                return await self._ledger.end_order(order.command_id, failed)
-            except JournalError as error:
-                failures += 1
-                if failures <= len(JOURNAL_RETRY_LADDER_SEC) or failures % LOG_EVERY == 0:
-                    log.error("The end of a device action is not recorded; trying again", error=str(error), **told)
-                await self._clock.sleep(ladder_delay_sec(failures, JOURNAL_RETRY_LADDER_SEC, self._rng))
+        with bind_context(device_id=order.device_id):
+            await until_journaled(lambda: self._ledger.end_order(order.command_id, failed), self._clock, self._rng)
 
 
 def order_of(command: DeviceAction, taken_at_ms: int) -> DeviceOrder:

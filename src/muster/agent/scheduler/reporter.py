@@ -6,18 +6,16 @@ from typing import Final
 from pydantic import ValidationError
 
 from muster.agent.journal import JournalError, TaskLedger
+from muster.agent.journal_retry import until_journaled
 from muster.agent.narrate import STALE, Narrator
 from muster.agent.ports import NotReady, StepProgress, Task, TaskOutcome
 from muster.agent.scheduler.parts import LoopParts
 from muster.contracts.events import TaskFinished, TaskProgress
 from muster.domain.failure import FailureReason
-from muster.domain.limits import JOURNAL_RETRY_LADDER_SEC
 from muster.domain.task import StepState, TaskState
-from muster.runtime.backoff import ladder_delay_sec
 from muster.runtime.logs import get_logger
 
 log = get_logger()
-LOG_EVERY: Final = 30
 SUPERSEDED: Final = "A stale attempt has ended, and nobody is told: another has taken its place"
 
 
@@ -148,12 +146,4 @@ class TaskReporter:
             return narrate(self._task, bad, started_at_ms=self._started_at_ms, duration_ms=duration)
 
     async def _journaled(self, write: Callable[[], Awaitable[bool]]) -> bool:
-        failures = 0
-        while True:
-            try:
-                return await write()
-            except JournalError as error:
-                failures += 1
-                if failures <= len(JOURNAL_RETRY_LADDER_SEC) or failures % LOG_EVERY == 0:
-                    log.error("The journal cannot be written; trying again", error=str(error), failures=failures)
-                await self._parts.clock.sleep(ladder_delay_sec(failures, JOURNAL_RETRY_LADDER_SEC, self._parts.rng))
+        return await until_journaled(write, self._parts.clock, self._parts.rng)
