@@ -32,11 +32,18 @@ def test_the_same_seed_makes_the_same_world(seed: int) -> None:
     assert first.digest != run_seed(seed + 1).digest
 
 
-def test_a_seed_makes_the_same_world_in_another_process_whose_strings_hash_otherwise() -> None:
-    environment = os.environ | {"PYTHONHASHSEED": "4711"}
-    command = [sys.executable, "-m", "tests.world", "7"]
-    other = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    assert run_seed(7).digest in other.stdout
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(84, 84 + max(SEEDS // 10, 40), 20))
+def test_a_seed_makes_the_same_world_in_another_process_whose_strings_hash_otherwise(first: int) -> None:
+    """Not in each world does the order of a set show: 20, 87, 110 and 226 were others when a drain stopped a set."""
+
+    def made(hash_seed: str) -> str:
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-m", "tests.world", str(first), "10"]
+        other = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+        return other.stdout + other.stderr
+
+    assert made("1") == made("5")
 
 
 def test_two_hundred_seeds_draw_every_kind_of_fault_and_worlds_without_any() -> None:

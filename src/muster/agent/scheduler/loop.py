@@ -55,9 +55,10 @@ class SchedulerLoop:
         self._parts = parts
         self._background = background
         self._known: dict[str, Attempt] = {}
-        self._held: set[str] = set()
+        # In the order of their starts: a set's would be another in each process.
+        self._held: dict[str, None] = {}
         # Withdrawn tasks whose end is on its way into the journal.
-        self._ending: set[str] = set()
+        self._ending: dict[str, None] = {}
         self._draining = False
         # Set while the starts are made that a slot given back allows (monotonic seconds).
         self._freed_at: float | None = None
@@ -156,7 +157,7 @@ class SchedulerLoop:
         if not self._parts.locks.acquire(device_id):
             _ = self._background.start(f"lock of {device_id}", self._await_lock(known))
             return decide(self._state, PutBack(known.task_id))
-        self._held.add(known.task_id)
+        self._held[known.task_id] = None
         known.begin(self._parts.clock.monotonic())
         known.reporter.slot_freed_at = self._freed_at
         self._at_rest.clear()
@@ -176,8 +177,8 @@ class SchedulerLoop:
         self._hand_on(known, following)
         self._freed_at = None
 
-    def _is_concluded(self, among: set[str], known: Attempt) -> None:
-        among.discard(known.task_id)
+    def _is_concluded(self, among: dict[str, None], known: Attempt) -> None:
+        among.pop(known.task_id, None)
         known.held_since = None
         if not self._held and not self._ending:
             self._at_rest.set()
@@ -302,7 +303,7 @@ class SchedulerLoop:
     def _end_unstarted(self, known: Attempt) -> None:
         """Until its end is in the journal, its phone is given to none of its later tasks."""
         known.stop_waiting()
-        self._ending.add(known.task_id)
+        self._ending[known.task_id] = None
         self._at_rest.clear()
         _ = self._background.start(f"end {known.task_id}", self._record_unstarted(known))
 
