@@ -231,8 +231,6 @@ class AttachedRack:
         self._rebuild()
 
     def _saw_vendor(self, entries: Sequence[VendorEntry] | None) -> None:
-        if entries is not None:
-            self._tool_silence.answered()
         self._registry.saw_vendor(entries)
         self._rebuild()
 

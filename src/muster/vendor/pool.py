@@ -138,8 +138,13 @@ class VendorPool:
                 proxy=None,  # the tool is on this PC; a proxy of the environment is for elsewhere
                 ping_interval=None,  # each request has its own limit, and not every tool answers pings
             )
+        except TimeoutError as error:
+            if open_sec >= self._open_timeout_sec:
+                raise VendorUnavailable(hide_passwords(f"no vendor tool at {self.url}: {_sentence(error)}")) from error
+            # Whoever asked had less time than a handshake may take: that says nothing of the tool.
+            raise VendorBusy(f"no connection to the vendor tool came about in {round(open_sec, 2):g} s") from error
         # ValueError: an address that no port can be read from.
-        except (OSError, TimeoutError, ValueError, WebSocketException) as error:
+        except (OSError, ValueError, WebSocketException) as error:
             raise VendorUnavailable(hide_passwords(f"no vendor tool at {self.url}: {_sentence(error)}")) from error
 
     async def _exchange(self, connection: ClientConnection, text: str, timeout_sec: float) -> VendorAnswer:

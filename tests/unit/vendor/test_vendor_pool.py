@@ -164,6 +164,15 @@ async def test_something_that_accepts_and_never_shakes_hands_is_left_after_the_l
         await server.idle()
 
 
+async def test_a_request_with_less_time_than_a_handshake_may_take_says_nothing_of_the_tool() -> None:
+    async with scripted_server(lambda peer: peer.hangup()) as server:
+        async with VendorPool(f"ws://127.0.0.1:{server.port}/") as pool:
+            with pytest.raises(VendorBusy, match="came about in") as caught:
+                await pool.request("list", timeout_sec=0.1)
+            assert not caught.value.fate_unknown
+        await server.idle()
+
+
 async def test_another_kind_of_server_is_an_error() -> None:
     async def ssh(peer: Any) -> None:
         peer.send(b"SSH-2.0-OpenSSH_9.9\r\n")
