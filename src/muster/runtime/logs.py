@@ -10,7 +10,7 @@ for everything logged in the current asyncio task and those it starts.
 import logging
 import sys
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import structlog
@@ -87,9 +87,13 @@ class _OfLibraries(logging.Handler):
         """One line, with its trace."""
         level = logging.ERROR if record.levelno >= logging.ERROR else logging.WARNING
         try:
-            get_logger().log(level, record.getMessage(), library=record.name, exc_info=record.exc_info)
-        except (OSError, ValueError):
-            self.handleError(record)
+            message = record.getMessage()
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with their line is not to end their work
+            # Without its arguments: nobody knows what they hold.
+            message = f"{record.msg} (a line that cannot be put together: {type(error).__name__})"
+        # Nobody reads the log any more, which is not the library's fault either.
+        with suppress(OSError, ValueError):
+            get_logger().log(level, message, library=record.name, exc_info=record.exc_info)
 
 
 def _mask_line(_logger: object, _name: str, rendered: Any) -> str:
