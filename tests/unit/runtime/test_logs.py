@@ -42,7 +42,9 @@ def test_what_a_library_logs_is_a_line_like_all_others(lines: io.StringIO) -> No
 def test_a_library_s_line_that_cannot_be_put_together_does_not_raise_in_the_library(lines: io.StringIO) -> None:
     # Not by way of a logger: pytest listens too, and raises.
     (ours,) = (handler for handler in logging.root.handlers if type(handler).__module__ == "muster.runtime.logs")
-    ours.handle(logging.makeLogRecord({"name": "some.library", "msg": "%d phones", "args": ("a-secret",)}))
+    ours.handle(
+        logging.makeLogRecord({"name": "some.library", "levelno": 30, "msg": "%d phones", "args": ("a-secret",)})
+    )
     (line,) = told(lines)
     assert line["event"] == "%d phones (a line that cannot be put together: TypeError)"
 
