@@ -189,12 +189,17 @@ def open_tasks(connection: Connection) -> list[JournaledTask]:
 
 
 def last_at_phones(connection: Connection) -> list[LastAtPhone]:
-    """A higher attempt than the first of an open task: an earlier one has begun."""
+    """A higher attempt than the first: an earlier one has begun, and was cut off.
+
+    So that is how a task counts whose last attempt ended before it began anything.
+    """
     rows = connection.execute(
         "SELECT device_id, state, failure_reason FROM"
-        " (SELECT device_id, state, failure_reason,"
+        " (SELECT device_id, failure_reason,"
+        "  CASE WHEN started_at_ms IS NULL OR state = 'skipped_offline' THEN 'cancelled' ELSE state END AS state,"
         "  ROW_NUMBER() OVER (PARTITION BY device_id ORDER BY ended_at_ms DESC, position DESC) AS back FROM tasks"
-        "  WHERE started_at_ms IS NOT NULL AND ended_at_ms IS NOT NULL) WHERE back = 1"
+        "  WHERE ended_at_ms IS NOT NULL"
+        "  AND (attempt > 1 OR (started_at_ms IS NOT NULL AND state <> 'skipped_offline'))) WHERE back = 1"
         " UNION ALL SELECT device_id, state, failure_reason FROM tasks"
         " WHERE state = 'running' OR (state IN ('queued', 'waiting') AND attempt > 1)"
     )

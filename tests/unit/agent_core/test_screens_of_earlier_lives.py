@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,26 @@ async def test_a_phone_of_which_an_earlier_attempt_ended_in_the_middle_is_unknow
         assert await journal.begin_task(narrator().task_started(task, "usb-1"))
         failed = narrator().attempt_failed(task, FailureReason.STEP_TIMEOUT, "too long")
         assert await journal.retry_task(failed)
+        assert await unknown(journal)
+
+
+@pytest.mark.parametrize("end", [TaskState.CANCELLED, TaskState.SKIPPED_OFFLINE])
+async def test_so_it_stays_when_the_attempt_after_it_ends_before_it_has_begun(tmp_path: Path, end: TaskState) -> None:
+    well, cut_off = run_start("A", run=1), run_start("A", run=2, maxAttempts=2)
+    async with opened_journal(tmp_path) as journal:
+        for start in (well, cut_off):
+            (task,) = tasks_of(start)
+            await accept(journal, start)
+            assert await journal.begin_task(narrator().task_started(task, "usb-1"))
+            outcome = TaskOutcome(TaskState.SUCCEEDED)
+            if start is well:
+                finished = narrator().task_finished(task, outcome, started_at_ms=None, duration_ms=None)
+                assert await journal.end_task(finished)
+        failed = narrator().attempt_failed(task, FailureReason.NODE_RESTARTED, "power cut")
+        assert await journal.retry_task(failed)
+        ended_so = TaskOutcome(end, FailureReason.CANCELLED if end is TaskState.CANCELLED else None)
+        again = replace(task, attempt=2)
+        assert await journal.end_task(narrator().task_finished(again, ended_so, started_at_ms=None, duration_ms=None))
         assert await unknown(journal)
 
 
