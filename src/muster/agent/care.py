@@ -190,16 +190,22 @@ class PhoneCare:
 
     async def see_through(self, order: DeviceOrder) -> str | None:
         """See `DeviceActions`."""
-        if order.action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT):
+        if order.is_felt:
             try:
                 await self._repair(self._name(order.device_id), order.action, order)
             except RepairFailed as error:
                 return str(error)
             return None
-        # Each of the two, whichever it concerns: the other has nothing to write.
-        while not all([await self._parts.reservations.save(), await self._parts.book.save()]):
+        while not await self._is_noted(order.action):
             await self._parts.clock.sleep(SAVE_AGAIN_SEC)
         return None
+
+    async def _is_noted(self, action: DeviceActionKind) -> bool:
+        """On the disk, in whichever file it concerns."""
+        reservations, book = self._parts.reservations, self._parts.book
+        if action is DeviceActionKind.RESERVE:
+            return await reservations.save()
+        return await book.save() and (action is not DeviceActionKind.RELEASE or await reservations.save())
 
     async def _reboot(self, name: str) -> None:
         """What nobody asked for."""

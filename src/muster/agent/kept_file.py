@@ -25,6 +25,7 @@ class KeptFile:
         self._path = path
         self._clock = clock
         self._lost_at_ms: int | None = None
+        self._told: str | None = None
         self._saved = _text(empty)
         self._writing = asyncio.Lock()
 
@@ -81,9 +82,12 @@ class KeptFile:
 
     def _take(self, path: Path, text: str, error: BaseException | None) -> bool:
         if error is None:
-            self._saved = text
+            self._saved, self._told = text, None
         elif isinstance(error, OSError):
-            log.error("A file of the agent cannot be written", file=path.name, error=str(error))
+            # Once for each fault: it is tried again by each of many.
+            if self._told != str(error):
+                self._told = str(error)
+                log.error("A file of the agent cannot be written", file=path.name, error=self._told)
         else:
             raise error
         return error is None

@@ -49,8 +49,8 @@ class Orders:
         self._narrator = narrator
         self._clock = clock
         self._rng = rng
-        # Each phone's latest, and how many there are of all.
-        self._latest: dict[str, asyncio.Task[None]] = {}
+        # The latest of each phone: that is done to it, and that is noted of it and waits for the disk alone.
+        self._latest: dict[tuple[str, bool], asyncio.Task[None]] = {}
         self._in_hand = 0
 
     def refusal(self, order: DeviceOrder) -> str | None:
@@ -67,11 +67,11 @@ class Orders:
 
     def begin(self, order: DeviceOrder) -> None:
         """A journaled one: it goes on by itself."""
-        name = order.device_id
         self._actions.begin(order)
         self._in_hand += 1
-        work = self._see_through(order, self._latest.get(name))
-        self._latest[name] = self._background.start(f"order: {order.action.value} {name}", work)
+        line = _line(order)
+        work = self._see_through(order, self._latest.get(line))
+        self._latest[line] = self._background.start(f"order: {order.action.value} {order.device_id}", work)
 
     async def _see_through(self, order: DeviceOrder, earlier: asyncio.Task[None] | None) -> None:
         if earlier is not None:
@@ -84,8 +84,8 @@ class Orders:
             failure = f"a bug: {type(error).__name__}: {error}"
         await self._end(order, failure)
         self._in_hand -= 1
-        if self._latest[order.device_id] is asyncio.current_task():
-            del self._latest[order.device_id]
+        if self._latest[_line(order)] is asyncio.current_task():
+            del self._latest[_line(order)]
 
     async def _end(self, order: DeviceOrder, failure: str | None) -> None:
         told = {"device_id": order.device_id, "device_action": order.action.value}
@@ -96,6 +96,11 @@ class Orders:
         failed = None if failure is None else self._narrator.command_ack(order.command_id, failure)
         with bind_context(device_id=order.device_id):
             await until_journaled(lambda: self._ledger.end_order(order.command_id, failed), self._clock, self._rng)
+
+
+def _line(order: DeviceOrder) -> tuple[str, bool]:
+    """Those in one line are seen through one after the other: a disk that is full keeps no phone from its reboot."""
+    return order.device_id, order.is_felt
 
 
 def order_of(command: DeviceAction, taken_at_ms: int) -> DeviceOrder:

@@ -225,13 +225,17 @@ class DeviceOrder:
     # In the operator's words.
     reason: str | None = None
 
+    @property
+    def is_felt(self) -> bool:
+        """It is done to the phone itself, not merely noted of it."""
+        return self.action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT)
+
     def is_late(self, now_ms: int) -> bool:
         """Whoever is at the phone by now did not ask for it. What this node merely notes of a phone is never late.
 
         A clock that was put back by more than that does not say how late it is.
         """
-        is_felt = self.action in (DeviceActionKind.REBOOT, DeviceActionKind.RECONNECT)
-        return is_felt and abs(now_ms - self.taken_at_ms) > DEVICE_ACTION_EXPIRY_SEC * 1000
+        return self.is_felt and abs(now_ms - self.taken_at_ms) > DEVICE_ACTION_EXPIRY_SEC * 1000
 
 
 class DeviceActions(Protocol):

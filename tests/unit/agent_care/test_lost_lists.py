@@ -1,6 +1,7 @@
 """The node's lists of reserved and quarantined phones whose file cannot be read: what is safe, and what is said."""
 
 import asyncio
+import io
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from muster.agent.quarantine_book import QuarantineBook
 from muster.agent.reservations import Reservations
 from muster.domain.failure import FailureReason
 from muster.domain.limits import QUARANTINE_AFTER_FAILURES, RESERVATION_MINUTES_MAX
+from muster.runtime.logs import configure_logs
 
 RUBBISH = [
     b"\xff{",
@@ -228,5 +230,9 @@ async def test_a_save_that_is_cut_off_ends_its_writing_before_the_next_one_begin
 async def test_a_disk_that_takes_nothing_is_said_and_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "no-folder").write_bytes(b"")
     kept = KeptFile(tmp_path / "no-folder" / "list.json", {}, ManualClock())
-    await kept.save({"held": 1})
+    log = io.StringIO()
+    configure_logs(stream=log)
+    for number in range(5):
+        assert not await kept.save({"held": number})
+    assert log.getvalue().count("cannot be written") == 1, "once, however often it is tried"
     assert await KeptFile(None, {}, ManualClock()).load(dict) is None

@@ -90,6 +90,20 @@ async def test_the_last_word_of_several_is_the_one_that_holds_and_the_same_order
             assert (room.book.why(name), room.reservations.owner(name)) == (None, "park")
 
 
+async def test_a_file_that_cannot_be_written_holds_up_what_is_written_to_it_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "quarantine.json").mkdir(parents=True)
+    async with ward(tmp_path) as room:
+        name = room.add(USB)
+        room.order(name, QUARANTINE)
+        await room.clock.is_slept_on()
+        room.order(name, RESERVE, ReserveTerms("kim"))
+        async with asyncio.timeout(20):
+            while len(room.orders) > 1:  # noqa: ASYNC110 - nothing announces it
+                await asyncio.sleep(0.01)
+    async with ward(tmp_path) as room:
+        assert room.reservations.owner(name) == "kim"
+
+
 async def test_what_is_noted_of_a_phone_is_done_only_when_the_disk_has_it(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     async with ward(folder) as room:

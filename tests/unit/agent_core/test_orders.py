@@ -134,18 +134,19 @@ async def test_what_an_ended_agent_left_is_done_by_the_next_in_order_for_each_ph
         async with working(journal, cut_off) as orders:
             for one in asked:
                 orders.begin(one)
-            await until(lambda: len(cut_off.under_way) == 2)
-        assert cut_off.under_way == ["A reboot", "B reboot"] and cut_off.done == []
+            await until(lambda: len(cut_off.under_way) == 3)
+        assert cut_off.under_way == ["A reboot", "B reboot", "A release"] and cut_off.done == []
     async with opened_journal(tmp_path) as journal:
         hands = Hands()
         async with working(journal, hands) as orders:
             orders.take_up(await journal.open_orders())
             assert hands.begun == ["A reboot", "B reboot", "A release", "A reboot"], "each holds at once, in order"
-            await until(lambda: len(hands.under_way) == 2)
+            await until(lambda: len(hands.under_way) == 3)
+            assert hands.under_way == ["A reboot", "B reboot", "A release"], "the disk keeps no phone from its reboot"
             hands.gate.set()
             await none_left(journal)
-        assert [one for one in hands.done if one.startswith("A")] == ["A reboot", "A release", "A reboot"]
-        assert "B reboot" in hands.done
+        assert hands.under_way[3:] == ["A reboot"], "one reboot after the other"
+        assert len(hands.done) == 4
 
 
 @dataclass
