@@ -68,6 +68,7 @@ class DeviceActions:
             "body": command.model_dump(mode="json", exclude_none=True),
             "created_at": now_ms,
         }
+        await commands.hand_out_actions_again(tx, node_id, command.device_id)
         await commands.add(tx, [row])
         await audit.add(
             tx,

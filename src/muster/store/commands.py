@@ -100,6 +100,20 @@ async def open_actions(tx: AsyncConnection, node_id: str) -> AnyRows:
     return (await tx.execute(query.order_by(_c.command_id))).all()
 
 
+async def hand_out_actions_again(tx: AsyncConnection, node_id: str, device_id: str) -> None:
+    """Makes due what was asked of the phone and is not acknowledged: it may be lost, and is not to come after the next.
+
+    That it was handed out (`handed_at`) stays on record.
+    """
+    statement = (
+        update(node_commands)
+        .where(_c.node_id == node_id, _c.acked_at.is_(None), _c.type == CommandType.DEVICE_ACTION)
+        .where(_c.body["device_id"].as_string() == device_id)
+        .values(handed_to=None)
+    )
+    await tx.execute(statement)
+
+
 async def expire_actions(tx: AsyncConnection, before_ms: int, now_ms: int) -> list[str]:
     """Closes device actions of before `before_ms` that no node has fetched since: a reboot must not come days late.
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.support.backend import Rig
 
+from muster.domain.limits import COMMAND_REDELIVERY_SEC
+
 Words = dict[str, Any]
 QUARANTINE: Words = {"action": "quarantine"}
 RELEASE: Words = {"action": "release"}
@@ -38,6 +40,22 @@ async def test_the_last_word_on_a_phone_is_the_last_that_its_node_gets(
 ) -> None:
     await rig.heartbeat("PC-01", ["A", "B"])
     assert await waiting(rig, *asked) == told
+
+
+async def test_a_word_that_was_lost_on_the_way_comes_again_before_the_one_that_takes_it_back(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    await rig.http.post("/api/devices/B/actions", json=QUARANTINE)
+    assert await waiting(rig, QUARANTINE) == ["quarantine"]  # and the node never gets this
+    assert await waiting(rig, RELEASE) == ["quarantine", "release"]
+    rig.clock.jump(COMMAND_REDELIVERY_SEC)
+    assert await waiting(rig) == ["quarantine", "release"]
+
+
+async def test_what_another_phone_was_asked_is_not_handed_out_again_for_it(rig: Rig) -> None:
+    await rig.heartbeat("PC-01", ["A", "B"])
+    assert await waiting(rig, QUARANTINE) == ["quarantine"]
+    await rig.http.post("/api/devices/B/actions", json=RELEASE)
+    assert await waiting(rig) == []
 
 
 async def test_what_is_asked_of_another_phone_takes_nothing_back(rig: Rig) -> None:
