@@ -10,6 +10,7 @@ TASK_TIMEOUT_MS_MIN: Final = 60_000
 TASK_TIMEOUT_MS_MAX: Final = 1_800_000
 TASK_TIMEOUT_MS_DEFAULT: Final = 90_000
 UPLOAD_TIMEOUT_MS_DEFAULT: Final = 30_000
+UPLOAD_TIMEOUT_MS_MAX: Final = STEP_TIMEOUT_MS_MAX
 RETRY_COUNT_MAX: Final = 10
 # Before the second try of a step; before the third twice that, and so on.
 STEP_RETRY_PAUSE_MS: Final = 500
@@ -111,7 +112,9 @@ DISK_BYTES_LOW: Final = 2 * 1024 * 1024 * 1024
 
 # Sizes at the edges
 REQUEST_BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+REQUEST_BODY_SEC: Final = 90.0
 ARTIFACT_BYTES_MAX: Final = 32 * 1024 * 1024
+ARTIFACT_BODY_SEC: Final = 600.0
 COMMAND_OUTPUT_BYTES_MAX: Final = 1024 * 1024
 LOG_SNIPPET_CHARS_MAX: Final = 2_000
 ERROR_MESSAGE_CHARS_MAX: Final = 1_000
@@ -134,6 +137,7 @@ assert STEP_TIMEOUT_MS_MAX <= TASK_TIMEOUT_MS_MAX, "a single step may fill a tas
 assert 2 * HEARTBEAT_INTERVAL_SEC < ONLINE_WINDOW_SEC, "one lost heartbeat is harmless (R8.6)"
 assert DEVICES_PER_NODE_MAX <= DEVICE_ORDERS_MAX, "something can be asked of every phone at once"
 assert CALLBACK_BYTES_MAX < REQUEST_BODY_BYTES_MAX, "a full batch and its envelope fit into one request"
+assert UPLOAD_TIMEOUT_MS_MAX <= ARTIFACT_BODY_SEC * 1000, "a slow upload is given up by its node, as that is set"
 assert ONLINE_WINDOW_SEC < NODE_LOST_AFTER_SEC_DEFAULT, "a node looks silent before it is given up"
 assert PULL_WAIT_MS_MAX // 1000 <= INSTANCE_TAKEOVER_SEC, "a polling agent is never taken for a dead one"
 assert HEARTBEAT_INTERVAL_SEC + OUTBOX_JOURNAL_SEC < ONLINE_WINDOW_SEC, "a node whose disk hangs stays in sight"

@@ -233,7 +233,7 @@ TABLE: Final = (
     Row(
         "UPLOAD_TIMEOUT_MS",
         "upload_timeout_ms",
-        _whole_number(1_000, limits.STEP_TIMEOUT_MS_MAX),
+        _whole_number(1_000, limits.UPLOAD_TIMEOUT_MS_MAX),
         str(limits.UPLOAD_TIMEOUT_MS_DEFAULT),
         "time limit of one upload",
     ),

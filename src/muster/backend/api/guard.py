@@ -10,13 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muster.backend.api.problems import answer_refusal
+from muster.backend.body_limits import BodyLimits, BodyLimitsOf, body_limits
 from muster.backend.refusal import ProblemSlug, Refusal
-from muster.backend.uploads import UPLOAD_PATH
-from muster.domain.limits import ARTIFACT_BYTES_MAX, REQUEST_BODY_BYTES_MAX
 
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# A picture of ARTIFACT_BYTES_MAX over 3 Mbit/s. What a node sends it gives up much earlier itself (R1.6).
-BODY_SEC: Final = 90.0
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -27,9 +24,9 @@ class Guard:
     means that a web page has bound its own name to it (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, body_sec: float = BODY_SEC) -> None:
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None, limits: BodyLimitsOf = body_limits) -> None:
         self._app = app
-        self._body_sec = body_sec
+        self._limits = limits
         self._hosts = None if hosts is None else frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,12 +34,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers, bytes_max = Headers(scope=scope), _bytes_max(scope)
-        refusal = self._wrong_host(headers) or _cross_site(scope, headers) or _too_large(headers, bytes_max)
+        headers, limits = Headers(scope=scope), self._limits(scope)
+        refusal = self._wrong_host(headers) or _cross_site(scope, headers) or _too_large(headers, limits.bytes_max)
         if refusal is not None:
             await answer_refusal(refusal)(scope, receive, send)
             return
-        await self._app(scope, _limited(receive, bytes_max, self._body_sec), send)
+        await self._app(scope, _limited(receive, limits), send)
 
     def _wrong_host(self, headers: Headers) -> Refusal | None:
         name = _host_name(headers.get("host", ""))
@@ -72,21 +69,16 @@ def _host_name(host: str) -> str | None:
         return None
 
 
-def _bytes_max(scope: Scope) -> int:
-    is_upload = scope["method"] == "PUT" and scope["path"].startswith(UPLOAD_PATH)
-    return ARTIFACT_BYTES_MAX if is_upload else REQUEST_BODY_BYTES_MAX
-
-
 def _too_large(headers: Headers, bytes_max: int) -> Refusal | None:
     length = headers.get("content-length", "0")
     is_larger = length.isascii() and length.isdigit() and (len(length) > 15 or int(length) > bytes_max)
     return Refusal(ProblemSlug.BODY_TOO_LARGE, f"at most {bytes_max} bytes are read") if is_larger else None
 
 
-def _limited(receive: Receive, bytes_max: int, body_sec: float) -> Receive:
+def _limited(receive: Receive, limits: BodyLimits) -> Receive:
     """A body may come in pieces without saying its length, and a byte at a time: count them, and the time."""
     seen, is_whole = 0, False
-    deadline = asyncio.get_running_loop().time() + body_sec
+    deadline = asyncio.get_running_loop().time() + limits.sec_max
 
     async def counted() -> Message:
         nonlocal seen, is_whole
@@ -97,7 +89,7 @@ def _limited(receive: Receive, bytes_max: int, body_sec: float) -> Receive:
             raise HTTPException(408) from error
         seen += len(message.get("body", b""))
         is_whole = is_whole or not message.get("more_body", False)
-        if seen > bytes_max:
+        if seen > limits.bytes_max:
             raise HTTPException(413)
         return message
 
