@@ -21,7 +21,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from muster.contracts.api import Problem
-from muster.runtime.masking import hide_passwords, without_user_info
+from muster.runtime.masking import check_user_info, hide_passwords, without_user_info
 
 CONNECT_TIMEOUT_SEC: Final = 5.0
 WRITE_TIMEOUT_SEC: Final = 30.0
@@ -213,10 +213,12 @@ def _checked_url(text: str) -> httpx2.URL:
     try:
         _ = urlsplit(text).port  # the standard library checks brackets and the port's range, httpx2 does not
         url = httpx2.URL(text)
-        if url.scheme in ("http", "https") and url.host:
-            return url
+        known = url.scheme in ("http", "https") and bool(url.host)
     except (ValueError, httpx2.InvalidURL):
-        pass  # their words may hold a piece of a password
+        known = False  # their words may hold a piece of a password
+    if known:
+        check_user_info(text)
+        return url
     raise ValueError(f"not a backend's address: {without_user_info(text)!r}; it looks like http://127.0.0.1:8700")
 
 

@@ -6,20 +6,22 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 MASK: Final = "***"
 _PREFIX_CHARS_MIN: Final = 4
 _SHELL_SPECIAL: Final = re.compile(r"([^A-Za-z0-9_@%+=:,./-])")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _HEX: Final = re.compile(r"%[0-9A-F]{2}")
-_USER_INFO: Final = re.compile(r"://([^\s/?#@:]*:)?[^\s/?#]*@")
+# These end an address (RFC 3986, 3.2.1): a JSON text, a tag or a quotation goes on. A backslash is JSON's for a letter.
+_USER_INFO: Final = re.compile(r"""://([^\s"<>^`{|}/?#@:]*:)?[^\s"<>^`{|}/?#]*@""")
+_NOT_ENCODED: Final = re.compile(r"""["<>^`{|}]""")
 
 
 def hide_passwords(text: str) -> str:
     """`text` with `***` for the password of every address in it: `http://muster:***@pc-1:8700`.
 
-    A name without a password goes too: such a one is often a token.
+    A name without a password goes too: such a one is often a token. Only what `check_user_info` lets through is found.
     """
     return _USER_INFO.sub(lambda found: f"://{found[1] or ''}{MASK}@", text)
 
@@ -29,6 +31,13 @@ def without_user_info(text: str) -> str:
     before, at, after = text.rpartition("@")
     scheme, slashes, _ = before.partition("//")
     return f"{scheme}{slashes}{MASK}@{after}" if at and slashes else f"{MASK}@{after}" if at else text
+
+
+def check_user_info(address: str) -> None:
+    """Raises ValueError for a name or a password of which a text would show a part: one that is not percent-encoded."""
+    if _NOT_ENCODED.search(urlsplit(address).netloc.rpartition("@")[0]):
+        shown = without_user_info(address)
+        raise ValueError(f"{shown!r} has a name or a password that is not percent-encoded, such as %22 for a quote")
 
 
 class Mask:

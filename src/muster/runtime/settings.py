@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from muster.domain import ids, limits
-from muster.runtime.masking import hide_passwords, without_user_info
+from muster.runtime.masking import check_user_info, hide_passwords, without_user_info
 
 FILE_NAME: Final = "muster.toml"
 FILE_BYTES_MAX: Final = 64 * 1024
@@ -141,6 +141,7 @@ def _url(*schemes: str, example: str) -> Callable[[str], str]:
             known = False
         if not known:
             raise ValueError(f"{without_user_info(text)!r} is not an address such as {example}")
+        check_user_info(text)
         return text.rstrip("/")
 
     return read

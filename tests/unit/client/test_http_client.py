@@ -160,6 +160,12 @@ def test_an_address_that_cannot_be_used_is_told_without_its_password(text: str) 
     assert "hid" not in str(caught.value)
 
 
+def test_a_password_that_a_text_would_show_is_refused_and_told_how_to_write() -> None:
+    with pytest.raises(ValueError, match=r"'http://\*\*\*@pc-1' .* not percent-encoded") as caught:
+        MusterClient('http://muster:hid"den@pc-1')
+    assert "hid" not in str(caught.value)
+
+
 async def test_a_peer_that_trickles_its_answer_is_given_up() -> None:
     trickle = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"
     async with scripted_peer([trickle], stays_open=True) as peer, MusterClient(peer.url) as client:

@@ -136,6 +136,15 @@ def test_an_address_that_is_refused_is_told_without_its_password(tmp_path: Path,
     assert "hid" not in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["BACKEND_URL", "VENDOR_WS_URL", "MUSTER_URL"])
+def test_a_password_that_a_text_would_show_is_refused_and_told_how_to_write(tmp_path: Path, name: str) -> None:
+    scheme = "ws" if name == "VENDOR_WS_URL" else "http"
+    with pytest.raises(SettingsError, match=rf"{name}: '{scheme}://\*\*\*@pc-1' .* not percent-encoded") as refused:
+        load(tmp_path, environment={name: f'{scheme}://muster:hid"den@pc-1'})
+    assert "hid" not in str(refused.value)
+    load(tmp_path, environment={name: f"{scheme}://muster:hid%22den@pc-1"})
+
+
 def test_what_is_required_and_missing_says_how_to_give_it() -> None:
     assert require("PC-01", "NODE_ID", "--node-id") == "PC-01"
     with pytest.raises(SettingsError, match="NODE_ID: is not set; give --node-id"):
