@@ -50,7 +50,10 @@ class Silence:
         self._awake_since_sec = self._looked_sec = clock.monotonic()
 
     def stay_awake(self) -> None:
-        """Called at every look. A process that slept (stopped, or on a suspended PC) heard nobody: amnesty."""
+        """Called at every look. A process that was stopped for long heard nobody: amnesty.
+
+        On Linux a PC that was suspended need not be noticed: the clock stood still with it, no time has passed.
+        """
         now_sec = self._clock.monotonic()
         if now_sec - self._looked_sec > self._patience.window_ms / 1000:
             self._awake_since_sec = now_sec
