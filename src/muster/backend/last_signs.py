@@ -1,8 +1,8 @@
 """How long ago each node or phone gave its last sign, by a clock that nobody can set.
 
 Within one life of the backend the wall clock plays no part: put back by an hour it would keep whoever is gone online
-for that hour. Across a restart it is the only one there is; then a sign is never from the future. Linux stops the monotonic clock
-while the PC is suspended: that time is part of no age.
+for that hour. Across a restart it is the only one there is; then a sign is never from the future. Linux stops the
+monotonic clock while the PC is suspended: that time is part of no age.
 """
 
 from muster.runtime.clock import Clock
