@@ -201,7 +201,12 @@ def test_reasons_follow_the_phase(program: Program, data: st.DataObject) -> None
         return
     action, outcome = walk.outcomes[-1]
     step = program.recipe.steps[action.index]
-    own = {FailureReason.PARAM_MISSING, FailureReason.ASSERTION_FAILED, FailureReason.ADB_MISSING}
+    own = {
+        FailureReason.PARAM_MISSING,
+        FailureReason.ASSERTION_FAILED,
+        FailureReason.ADB_MISSING,
+        FailureReason.UPLOAD_ERROR,
+    }
     if outcome.reason in own:
         assert finish.reason is outcome.reason
     elif step.phase == "BOOTSTRAP":

@@ -29,6 +29,8 @@ _OWN_REASONS: Final = frozenset(
         FailureReason.ADB_MISSING,
         FailureReason.DEVICE_UNRESPONSIVE,
         FailureReason.IDENTITY_CONFLICT,
+        # The infrastructure's, in whatever phase: it must not pass for a fault of the phone.
+        FailureReason.UPLOAD_ERROR,
     }
 )
 # These fail the same way however often they are tried.

@@ -174,7 +174,7 @@ ROWS: list[tuple[str, str, list[dict[str, Any]], dict[str, Any], FailureReason |
     ("screenshot", "success", [{"kind": "screenshot"}], {}, None),
     ("screenshot", "time-out", [{"kind": "screenshot"}], {"pictures": [INF]}, R.SCREENSHOT_ERROR),
     ("screenshot", "device", [{"kind": "screenshot"}], {"pictures": [SILENT]}, R.DEVICE_UNRESPONSIVE),
-    ("screenshot", "infrastructure", [{"kind": "screenshot"}], {"spool": SpoolError("full")}, R.SCREENSHOT_ERROR),
+    ("screenshot", "infrastructure", [{"kind": "screenshot"}], {"spool": SpoolError("full")}, R.UPLOAD_ERROR),
     ("upload", "success", [TOOK, {"kind": "upload", "source": "said"}], {}, None),
     ("upload", "time-out", [TOOK, {"kind": "upload", "source": "said"}], {"uploads": [INF]}, R.UPLOAD_ERROR),
     ("upload", "infrastructure", [TOOK, {"kind": "upload", "source": "said"}], {"uploads": [UploadError("gone")]},

@@ -20,6 +20,7 @@ from tests.support.virtual_time import LoopClock, run_in_virtual_time
 
 from muster.agent.executor.task import TaskExecutor
 from muster.agent.ports import PhoneError, SpoolError, TaskOutcome
+from muster.agent.quarantine import counts_against
 from muster.agent.secrets import NodeSecrets
 from muster.domain.failure import FailureReason
 from muster.domain.task import TaskState
@@ -142,7 +143,7 @@ def test_a_screenshot_that_the_vendor_tool_refuses_is_a_screenshot_error(raised:
     assert bench.run(SHOT).failure_reason is FailureReason.SCREENSHOT_ERROR
 
 
-def test_a_picture_that_this_node_has_no_room_for_fails_its_step_and_says_so() -> None:
+def test_a_picture_that_this_node_has_no_room_for_fails_its_step_says_so_and_is_held_against_no_phone() -> None:
     class Full(MemorySpool):
         async def add(self, *_args: Any) -> Any:
             raise SpoolError("no space left on device")
@@ -150,7 +151,10 @@ def test_a_picture_that_this_node_has_no_room_for_fails_its_step_and_says_so() -
     bench = Bench()
     bench.spool = Full()
     outcome = bench.run(SHOT)
-    assert outcome.failure_reason is FailureReason.SCREENSHOT_ERROR
+    assert outcome.failure_reason is FailureReason.UPLOAD_ERROR
+    assert not counts_against(FailureReason.UPLOAD_ERROR), (
+        "or a full disk puts the whole node in quarantine"
+    )
     assert "no space left" in (outcome.error_message or "")
 
 

@@ -91,7 +91,13 @@ def test_a_stop_is_named_by_its_phase(phase: str, kind: str, outcome: str, reaso
 
 
 @pytest.mark.parametrize(
-    "reason", [FailureReason.PARAM_MISSING, FailureReason.ASSERTION_FAILED, FailureReason.ADB_MISSING]
+    "reason",
+    [
+        FailureReason.PARAM_MISSING,
+        FailureReason.ASSERTION_FAILED,
+        FailureReason.ADB_MISSING,
+        FailureReason.UPLOAD_ERROR,
+    ],
 )
 def test_reasons_that_tell_more_than_the_phase_are_kept(reason: FailureReason) -> None:
     step = {"id": "a", "kind": "adb", "phase": "BOOTSTRAP", "command": "x"}

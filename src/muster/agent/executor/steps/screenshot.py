@@ -17,7 +17,10 @@ class Screenshots:
         self._decoding = asyncio.Semaphore(decoders)
 
     async def __call__(self, step: ScreenshotStep, context: TaskContext) -> StepResult:
-        """Fails as `screenshot_error` when what came is no whole picture, and when this node has no room for it."""
+        """Fails as `screenshot_error` when what came is no whole picture.
+
+        As `upload_error` when this node cannot keep it for its upload: that is the node's fault, and not the phone's.
+        """
         data = await context.phone().screenshot(left_sec=context.left_sec)
         try:
             async with self._decoding:
@@ -27,6 +30,6 @@ class Screenshots:
         try:
             artifact = await context.spool.add(context.task, step.id, png)
         except SpoolError as error:
-            return StepResult(FailureReason.SCREENSHOT_ERROR, str(error))
+            return StepResult(FailureReason.UPLOAD_ERROR, str(error))
         context.pictures[step.id] = artifact
         return StepResult(snippet=f"{artifact.size} bytes, sha256 {artifact.sha256}")
