@@ -152,9 +152,7 @@ def test_a_picture_that_this_node_has_no_room_for_fails_its_step_says_so_and_is_
     bench.spool = Full()
     outcome = bench.run(SHOT)
     assert outcome.failure_reason is FailureReason.UPLOAD_ERROR
-    assert not counts_against(FailureReason.UPLOAD_ERROR), (
-        "or a full disk puts the whole node in quarantine"
-    )
+    assert not counts_against(FailureReason.UPLOAD_ERROR), "or a full disk puts the whole node in quarantine"
     assert "no space left" in (outcome.error_message or "")
 
 
