@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV_BIN := .venv/bin
 DEMO_DATA ?= .muster/demo
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help demo test test-phone check format bench lock runtime dev chromium mksh strace chaos
 

@@ -17,7 +17,7 @@ from muster.agent.composition import Agent, AgentSettings
 from muster.agent.main import open_ports
 from muster.agent.scheduler.loop import DeviceLocks
 from muster.agent.secrets import NO_SECRETS
-from muster.cli.parts import SECRET_VARIABLE
+from muster.cli.parts import SECRET_VARIABLE, VENDOR_VARIABLE
 from muster.cli.serve import announce
 from muster.cli.service import run_service
 from muster.runtime.logs import configure_logs
@@ -51,10 +51,10 @@ class NotingLocks:
 
 
 def main() -> None:
-    """Takes the arguments that `agent_plan` gives, and runs until its standard input ends."""
+    """Takes the arguments and variables that `agent_plan` gives, and runs until its standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["agent"])
-    for name in ("--backend", "--node-id", "--data", "--adb-server", "--vendor-url", "--concurrency"):
+    for name in ("--backend", "--node-id", "--data", "--adb-server", "--concurrency"):
         parser.add_argument(name, required=True)
     parser.add_argument("--stop-on-eof", action="store_true", required=True)
     given = parser.parse_args()
@@ -65,7 +65,7 @@ def main() -> None:
         data_dir=Path(given.data),
         secret=os.environ[SECRET_VARIABLE],
         adb_server=(host, int(port)),
-        vendor_url=None if given.vendor_url == "none" else given.vendor_url,
+        vendor_url=None if (vendor_url := os.environ[VENDOR_VARIABLE]) == "none" else vendor_url,
         concurrency=int(given.concurrency),
     )
     configure_logs()

@@ -15,6 +15,7 @@ from muster.runtime.private_folder import make_private, write_private
 from muster.runtime.settings import Settings, shared_secret
 
 SECRET_VARIABLE = "NODE_AGENT_SHARED_SECRET"  # noqa: S105 - a name
+VENDOR_VARIABLE = "VENDOR_WS_URL"
 SECRET_FILE = "secret"  # noqa: S105 - a name
 _BACKEND_READY = re.compile(r"^muster backend ready on (?P<url>http://\S+)$")
 _AGENT_READY = re.compile(r"^muster agent \S+ ready$")
@@ -34,7 +35,7 @@ def agent_plan(
     arguments = ["agent", "--backend", backend_url, "--node-id", node_id, "--data", str(settings.data)]
     arguments += ["--adb-server", adb_server, "--concurrency", str(settings.concurrency)]
     # Not an option: its password would be in the list of processes.
-    environment = {SECRET_VARIABLE: secret, "VENDOR_WS_URL": vendor_url or "none"}
+    environment = {SECRET_VARIABLE: secret, VENDOR_VARIABLE: vendor_url or "none"}
     return ChildPlan("agent", arguments, _AGENT_READY, environment)
 
 
