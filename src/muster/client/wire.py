@@ -179,6 +179,11 @@ class Wire:
             raise BackendUnreachable(f"{_origin(client, url)} did not answer in time ({_kind(error)})") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise BackendUnreachable(f"cannot reach {_origin(client, url)}: {str(error) or _kind(error)}") from error
+        except AttributeError as error:
+            # anyio asks a connection for its peer that was lost in the instant in which it was made.
+            if "getpeername" not in str(error):
+                raise
+            raise BackendUnreachable(f"{_origin(client, url)} closed the connection at once") from error
 
     def _client_for(self, url: str) -> httpx2.AsyncClient:
         """The secret goes to the backend alone, never to the object store that a ticket or a redirect names."""

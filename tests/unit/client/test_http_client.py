@@ -3,7 +3,9 @@ import hashlib
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from tests.support.scripted_http import answer, scripted_peer
 
@@ -268,3 +270,17 @@ async def test_a_stream_that_is_no_event_stream_is_refused() -> None:
 def test_a_bad_address_is_refused_at_once(address: str) -> None:
     with pytest.raises(ValueError, match="not a backend's address"):
         MusterClient(address)
+
+
+class LostAtOnce(httpx2.AsyncBaseTransport):
+    """As anyio is when a backend dies in the instant in which a connection to it is made."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        transport: Any = None
+        return httpx2.Response(200, content=transport.getpeername())
+
+
+async def test_a_backend_that_dies_in_the_instant_of_connecting_is_one_that_cannot_be_reached() -> None:
+    async with MusterClient("http://127.0.0.1:1", transport=LostAtOnce()) as client:
+        with pytest.raises(BackendUnreachable, match="closed the connection at once"):
+            await client.runs()
